@@ -1,0 +1,42 @@
+# `make demo` and `make test` need only Python >= 3.10 and make: both do their own set-up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(wildcard runtime/native/*)
+STAMP := $(VENV)/.ready
+
+.PHONY: setup demo test format lint types imports tests wheels bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt tools/setup_venv.py $(NATIVE)
+	$(PYTHON) tools/setup_venv.py $(VENV)
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/scalenas-export demo
+
+test: lint types imports tests
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports
+
+tests: setup
+	$(BIN)/pytest
+
+wheels: setup
+	$(BIN)/python tools/build_wheels.py
+
+clean:
+	rm -rf build dist $(VENV)

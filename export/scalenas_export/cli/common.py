@@ -1,0 +1,133 @@
+"""What every verb shares: `--json`, `--config`, `--print-config`, and the numbered run folder."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import click
+
+from scalenas_runtime.canonical import Json, canonical_json, pretty_json
+from scalenas_runtime.errors import UserError
+from scalenas_runtime.files import write_text
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Options of the command line itself, which are no part of a run's configuration.
+_PLUMBING = ("as_json", "config", "print_config", "runs")
+
+
+def verb(name: str) -> Callable[[Callable[P, R]], click.Command]:
+    """Makes a function a verb: a click command with `--json`, `--config FILE.yaml` and `--print-config`.
+
+    The function takes its own options plus `as_json: bool`. Keys of the config file are the long option names
+    with underscores; an option on the command line wins over the file.
+    """
+
+    def decorate(function: Callable[P, R]) -> click.Command:
+        @functools.wraps(function)
+        def body(*args: P.args, **kwargs: P.kwargs) -> R | None:
+            kwargs.pop("config")
+            if kwargs.pop("print_config"):
+                click.echo(_yaml(configuration()), nl=False)
+                return None
+            return function(*args, **kwargs)
+
+        options = [
+            click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+            click.option(
+                "--config",
+                type=click.Path(path_type=Path),
+                is_eager=True,
+                expose_value=True,
+                callback=_read_config,
+                help="Take options from a YAML file.",
+            ),
+            click.option("--print-config", is_flag=True, help="Print the options in effect as YAML and stop."),
+        ]
+        for option in reversed(options):
+            body = option(body)
+        return click.command(name)(body)
+
+    return decorate
+
+
+def emit(value: Json, text: str, *, as_json: bool) -> None:
+    """Prints the result on stdout: `value` as JSON, or `text` for people."""
+    click.echo(pretty_json(value) if as_json else text, nl=not as_json)
+
+
+def note(text: str) -> None:
+    """Prints a line about progress or a warning on stderr."""
+    click.echo(text, err=True)
+
+
+def configuration() -> dict[str, Json]:
+    """Returns the options of the running command as JSON values, by option name."""
+    parameters = click.get_current_context().params
+    return {key: _plain(value) for key, value in parameters.items() if key not in _PLUMBING}
+
+
+def run_folder(name: str, runs: Path = Path("runs")) -> Path:
+    """Returns a new folder `runs/<verb>/<n>` that holds config.yaml, command.txt and env.json.
+
+    Numbers only grow, and no folder is ever written twice.
+    """
+    from scalenas_runtime.fingerprint import fingerprint
+
+    parent = runs / name
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0)
+    while True:
+        folder = parent / str(number)
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:  # another process took the number first
+            number += 1
+    write_text(folder / "config.yaml", _yaml(configuration()))
+    write_text(folder / "command.txt", shlex.join(["scalenas-export", *sys.argv[1:]]) + "\n")
+    write_text(folder / "env.json", pretty_json(fingerprint()))
+    return folder
+
+
+def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    if value is None:
+        return None
+    import yaml
+
+    try:
+        loaded = yaml.safe_load(value.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{value} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{value} must hold keys and values, got {type(loaded).__name__}")
+    known = [item.name for item in ctx.command.params if item.name and item.name not in _PLUMBING]
+    for key in loaded:
+        if key not in known:
+            raise UserError(f"{value}: unknown key {key!r}; known: {', '.join(known)}")
+    ctx.default_map = {**(ctx.default_map or {}), **loaded}
+    return value
+
+
+def _yaml(values: dict[str, Json]) -> str:
+    import yaml
+
+    text = yaml.safe_dump(values, sort_keys=True, allow_unicode=True)
+    assert isinstance(text, str)
+    return text
+
+
+def _plain(value: object) -> Json:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    text = str(value)
+    canonical_json(text)
+    return text

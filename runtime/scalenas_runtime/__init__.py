@@ -1,0 +1,1 @@
+"""Runs, verifies, evaluates and measures bundles without torch."""
