@@ -1,4 +1,4 @@
-"""Makes the project's virtual environment: pinned packages, CPU torch where there is no GPU, the project editable."""
+"""Makes the virtual environment: pinned packages, CPU torch where there is no GPU, the project editable."""
 
 import shutil
 import subprocess
@@ -22,14 +22,15 @@ def pinned(package: str) -> str:
 def install_torch(pip: list[str]) -> None:
     """Installs the pinned torch: the CPU wheel wherever no NVIDIA driver is found.
 
-    PyPI's Linux wheel of torch brings gigabytes of CUDA, so a machine without a GPU takes a wheel that lies in
-    one of pip's local folders, and else the one of PyTorch's CPU index.
+    PyPI's Linux wheel of torch brings gigabytes of CUDA, so a machine without a GPU takes a wheel that
+    lies in one of pip's local folders, and else the one of PyTorch's CPU index.
     """
     torch = pinned("torch")
     if shutil.which("nvidia-smi"):
         subprocess.run([*pip, "install", torch], check=True)
         return
-    local = subprocess.run([*pip, "install", "--no-index", "--no-deps", "--quiet", torch], capture_output=True)
+    offline = [*pip, "install", "--no-index", "--no-deps", "--quiet", torch]
+    local = subprocess.run(offline, check=False, capture_output=True)
     if local.returncode != 0:
         subprocess.run([*pip, "install", "--no-deps", "--index-url", TORCH_CPU_INDEX, torch], check=True)
     subprocess.run([*pip, "install", "--quiet", torch], check=True)

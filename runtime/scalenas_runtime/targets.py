@@ -1,4 +1,4 @@
-"""What an engine is built for: `Target` (backend, device, precision, host) and `EngineConfig` (that plus its options)."""
+"""What an engine is built for: `Target` (backend, device, precision, host) and `EngineConfig` (and its options)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Target:
                 f"target {text!r} is not of the form backend:device/precision[@host], for example openvino:cpu/fp32"
             )
         if found["precision"] not in PRECISIONS:
-            raise UserError(f"target {text!r}: precision {found['precision']!r} is not one of {', '.join(PRECISIONS)}")
+            raise UserError(
+                f"target {text!r}: precision {found['precision']!r} is not one of {', '.join(PRECISIONS)}"
+            )
         return Target(found["backend"], found["device"], found["precision"], found["host"])
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from scalenas_runtime.records import Record
 from scalenas_runtime.tasks.common import IMAGENET_MEAN, IMAGENET_STD, check_normalisation, check_size
 
 
-class PoseRecipe(Record, tag_field="task", tag="pose"):
+class PoseRecipe(Record, frozen=True, kw_only=True, tag_field="task", tag="pose"):
     """Everything about top-down pose that is not the net.
 
     Attributes:

@@ -8,7 +8,7 @@ from scalenas_runtime.records import Record
 from scalenas_runtime.tasks.common import IMAGENET_MEAN, IMAGENET_STD, check_normalisation, check_size
 
 
-class SegmentationRecipe(Record, tag_field="task", tag="segmentation"):
+class SegmentationRecipe(Record, frozen=True, kw_only=True, tag_field="task", tag="segmentation"):
     """Everything about semantic segmentation that is not the net.
 
     Attributes:

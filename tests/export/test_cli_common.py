@@ -1,0 +1,136 @@
+"""What all verbs share: config files, printed configuration, exit codes, run folders."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from scalenas_export.cli import app as application
+from scalenas_export.cli.common import emit, run_folder, verb
+from scalenas_runtime.errors import CheckFailed, NothingMeetsBudget, UserError
+
+
+@verb("greet")
+@click.option("--name", default="you")
+@click.option("--times", default=1)
+def greet(name: str, times: int, as_json: bool) -> None:
+    """Say hello."""
+    emit({"greeting": [name] * times}, f"hello {name}" * times, as_json=as_json)
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(greet, list(arguments))
+    return result.exit_code, result.output
+
+
+def test_text_and_json_come_from_the_same_result() -> None:
+    assert invoke() == (0, "hello you\n")
+    code, output = invoke("--json")
+    assert code == 0
+    assert json.loads(output) == {"greeting": ["you"]}
+
+
+def test_a_config_file_sets_options_and_a_flag_wins(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("name: ada\ntimes: 2\n")
+    assert invoke("--config", str(config)) == (0, "hello adahello ada\n")
+    assert invoke("--config", str(config), "--times", "1") == (0, "hello ada\n")
+
+
+def test_printed_configuration_can_be_read_back(tmp_path: Path) -> None:
+    code, printed = invoke("--name", "ada", "--print-config")
+    assert (code, printed) == (0, "name: ada\ntimes: 1\n")
+    config = tmp_path / "c.yaml"
+    config.write_text(printed)
+    assert invoke("--config", str(config)) == (0, "hello ada\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nmae: ada\n", r"unknown key 'nmae'; known: name, times"),
+        ("- 1\n", "must hold keys and values, got list"),
+        ("a: [\n", "is not YAML"),
+    ],
+    ids=["unknown key", "a list", "no yaml"],
+)
+def test_a_wrong_config_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    with pytest.raises(UserError, match=message):
+        CliRunner().invoke(greet, ["--config", str(config)], catch_exceptions=False)
+
+
+ENDINGS = [
+    (UserError("bad value 3"), 2, "error: bad value 3\n"),
+    (NothingMeetsBudget("closest 12 ms"), 3, "error: closest 12 ms\n"),
+    (CheckFailed("rung 2"), 4, "error: rung 2\n"),
+    (OSError(28, "No space left on device", "out/model.onnx"), 2, "error: out/model.onnx: No space left on device\n"),
+    (KeyboardInterrupt(), 130, "error: interrupted\n"),
+    (click.BadParameter("no"), 2, "error: Invalid value: no\n"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "text"), ENDINGS, ids=[type(error).__name__ for error, _, _ in ENDINGS])
+def test_every_expected_failure_is_one_line_and_a_code(
+    error: BaseException,
+    code: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(application.app, "main", fail)
+    assert application.run([]) == code
+    assert capsys.readouterr().err == text
+
+
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(application.app, "main", fail)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        application.run([])
+
+
+def test_run_folders_are_numbered_and_hold_how_they_were_made(tmp_path: Path) -> None:
+    with click.Context(greet, info_name="greet") as context:
+        context.params = {"name": "ada", "times": 1, "as_json": False}
+        folders = [run_folder("greet", tmp_path) for _ in range(2)]
+    assert [folder.relative_to(tmp_path).as_posix() for folder in folders] == ["greet/1", "greet/2"]
+    assert sorted(path.name for path in folders[0].iterdir()) == ["command.txt", "config.yaml", "env.json"]
+    assert (folders[0] / "config.yaml").read_text() == "name: ada\ntimes: 1\n"
+    assert "python" in json.loads((folders[0] / "env.json").read_text())
+
+
+def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from scalenas_export.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_help_lists_every_verb() -> None:
+    result = command_line("--help")
+    assert result.returncode == 0
+    for name in application.VERBS:
+        assert f"  {name} " in result.stdout
+
+
+@pytest.mark.parametrize("name", application.VERBS)
+def test_every_verb_prints_help(name: str) -> None:
+    result = CliRunner().invoke(application.app, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "--json" in result.output
+
+
+def test_an_unknown_verb_is_one_line() -> None:
+    result = command_line("exprot")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: No such command 'exprot'.")
+    assert result.stderr.count("\n") == 1
