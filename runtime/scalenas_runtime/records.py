@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -35,7 +35,7 @@ def read_record(kind: type[R], value: object, *, what: str) -> R:
         raise UserError(f"{what}: {error}{_nearest(str(error), kind)}") from None
 
 
-def to_plain(record: object) -> dict[str, object]:
+def to_plain(record: object) -> dict[str, Any]:
     """Returns a record as plain dicts, lists, strings and numbers, ready for JSON."""
     plain = msgspec.to_builtins(record)
     assert isinstance(plain, dict)
@@ -44,6 +44,15 @@ def to_plain(record: object) -> dict[str, object]:
 
 def _nearest(message: str, kind: object) -> str:
     found = re.search(r"unknown field `([^`]*)`", message)
-    fields = getattr(kind, "__struct_fields__", ())
+    fields = _field_names(kind)
     close = difflib.get_close_matches(found.group(1), fields, n=1) if found else []
     return f" (did you mean `{close[0]}`?)" if close else ""
+
+
+def _field_names(kind: object) -> list[str]:
+    """Returns the keys of a record type and of the record types inside it, the outer ones first."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = msgspec.structs.fields(kind)
+        names = [field.encode_name for field in fields]
+        return names + [name for field in fields for name in _field_names(field.type)]
+    return [name for part in getattr(kind, "__args__", ()) for name in _field_names(part)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from scalenas_runtime.canonical import digest
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.records import read_record
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 _PATTERN = re.compile(
@@ -41,9 +42,7 @@ class Target:
                 f"target {text!r} is not of the form backend:device/precision[@host], for example openvino:cpu/fp32"
             )
         if found["precision"] not in PRECISIONS:
-            raise UserError(
-                f"target {text!r}: precision {found['precision']!r} is not one of {', '.join(PRECISIONS)}"
-            )
+            raise UserError(f"target {text!r}: precision {found['precision']!r} is not one of {', '.join(PRECISIONS)}")
         return Target(found["backend"], found["device"], found["precision"], found["host"])
 
     def __str__(self) -> str:
@@ -86,6 +85,22 @@ class EngineConfig:
         plain = asdict(self)
         plain["target"] = str(self.target)
         return plain
+
+    @staticmethod
+    def from_json(value: object) -> EngineConfig:
+        """Returns the config that `to_json` wrote; keys with a default may be left out.
+
+        Raises:
+            UserError: no object, an unknown key, a wrong type or an impossible value.
+        """
+        if not isinstance(value, dict) or not isinstance(value.get("target"), str):
+            raise UserError(f"an engine config is an object with at least a target, got {value!r}")
+        known = [field.name for field in fields(EngineConfig)]
+        for key in value:
+            if key not in known:
+                raise UserError(f"engine config: unknown key {key!r}; known: {', '.join(known)}")
+        plain = {**value, "target": asdict(Target.parse(value["target"]))}
+        return read_record(EngineConfig, plain, what="engine config")
 
     @property
     def digest(self) -> str:

@@ -22,6 +22,24 @@ R = TypeVar("R")
 _PLUMBING = ("as_json", "config", "print_config", "runs")
 
 
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """A size `HEIGHTxWIDTH` in pixels; the value is (height, width). Nets say themselves which sizes they take."""
+
+    name = "HxW"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Returns (height, width); fails as click does for text that is no size."""
+        if isinstance(value, tuple | list) and len(value) == 2:
+            value = "x".join(map(str, value))
+        height, _, width = str(value).lower().partition("x")
+        if not (height.isdecimal() and width.isdecimal()):
+            self.fail(f"{value!r} is not HEIGHTxWIDTH such as 256x192", param, ctx)
+        return int(height), int(width)
+
+
+SIZE = Size()
+
+
 def verb(name: str) -> Callable[[Callable[P, R]], click.Command]:
     """Makes a function a verb: a click command with `--json`, `--config FILE.yaml` and `--print-config`.
 
@@ -65,6 +83,18 @@ def emit(value: Json, text: str, *, as_json: bool) -> None:
 def note(text: str) -> None:
     """Prints a line about progress or a warning on stderr."""
     click.echo(text, err=True)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Returns (height, width) of text such as `256x192`, in pixels.
+
+    Raises:
+        UserError: the text is no size.
+    """
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise UserError(f"size {text!r} is not HEIGHTxWIDTH such as 256x192")
+    return int(height), int(width)
 
 
 def configuration() -> dict[str, Json]:

@@ -1,0 +1,230 @@
+"""`run`: a bundle on pictures, a video or a camera."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from scalenas_export.cli.common import emit, note, run_folder, verb
+from scalenas_runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from scalenas_runtime.bundle import Bundle
+    from scalenas_runtime.overlays import Result, RunReport
+    from scalenas_runtime.pictures import Picture
+    from scalenas_runtime.pose import BoxFinder, PoseEstimator
+    from scalenas_runtime.sources import Frame, Source
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    target: str | None
+    build: Literal["never", "cached", "auto"]
+    batch: int | None
+    threads: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Persons:
+    boxes: Path | None
+    detector: Path | None
+    layout: str | None
+    min_score: float
+    track: bool
+
+
+@verb("run")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("source", nargs=-1, required=True)
+@click.option("--target", help="backend:device/precision; the bundle's first that fits here.")
+@click.option(
+    "--build",
+    type=click.Choice(["never", "cached", "auto"]),
+    default="auto",
+    show_default=True,
+    help="What to do when no engine fits: fail, look into the cache, or build one there.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one inference.")
+@click.option("--batch", type=click.IntRange(min=1), help="Crops in one inference, of a batch that the bundle has.")
+@click.option("--trust", is_flag=True, help="Load native engines that were built on another machine.")
+@click.option("--boxes", type=click.Path(path_type=Path), help="Person boxes: COCO detections JSON.")
+@click.option("--detector", type=click.Path(path_type=Path), help="Person detector: an ONNX file.")
+@click.option("--detector-layout", help="yolox, rtmdet, yolox-dets or nms; seen from its outputs otherwise.")
+@click.option("--min-score", type=float, default=0.3, show_default=True, help="Lowest score of a detected box.")
+@click.option("--track", is_flag=True, help="Follow persons through a video: ids, boxes from the last pose, smoothing.")
+@click.option("--show-scores", is_flag=True, help="Write the persons' scores into the overlays.")
+@click.option("--frames", type=click.IntRange(min=1), help="Stop after so many frames.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the results; runs/run/<n> otherwise.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder that --out names.")
+def command(  # noqa: PLR0913 - one parameter per option
+    bundle: Path,
+    source: tuple[str, ...],
+    target: str | None,
+    build: Literal["never", "cached", "auto"],
+    threads: int | None,
+    batch: int | None,
+    trust: bool,
+    boxes: Path | None,
+    detector: Path | None,
+    detector_layout: str | None,
+    min_score: float,
+    track: bool,
+    show_scores: bool,
+    frames: int | None,
+    out: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Run BUNDLE on SOURCE: pictures, directories, globs, one video, a camera's index or a stream's URL.
+
+    Overlays and results.json go to runs/run/<n> or --out. Without --boxes and --detector every picture is taken as
+    one person. In the boxes file, image_id is the picture's file name without suffix (or that as a number, or the
+    frame's index in a video), unless file_name is given.
+    """
+    from scalenas_runtime.bundle import Bundle
+    from scalenas_runtime.overlays import write_results
+    from scalenas_runtime.sources import open_source
+
+    persons = _Persons(boxes, detector, detector_layout, min_score, track)
+    opened = Bundle.open(bundle, trust=trust)
+    media = open_source(source)
+    with ExitStack() as stack:
+        analyse, used = _analyser(stack, opened, persons, _Engine(target, build, batch, threads))
+        folder = stack.enter_context(_folder(out, overwrite))
+        report = _run(media, analyse, folder, show_scores=show_scores, limit=frames)
+        head = {"task": _task(opened), "bundle": str(bundle), "target": used, "source": list(source)}
+        document = write_results(folder, {**head, "skipped": media.skipped}, report)
+    place = out or folder
+    emit({**document, "folder": str(place)}, _summary(report, media, place, opened), as_json=as_json)
+
+
+def _analyser(
+    stack: ExitStack, bundle: Bundle, persons: _Persons, engine: _Engine
+) -> tuple[Callable[[Frame], Result], str]:
+    """Returns what gives a frame's result, and the target it runs on; the stack closes the engines."""
+    from scalenas_runtime.pose import PoseEstimator, default_target
+    from scalenas_runtime.segmentation import Segmenter
+    from scalenas_runtime.tasks import PoseRecipe
+
+    if bundle.manifest.provenance.weights.source == "random":
+        note("note: this bundle's weights are random, so its results mean nothing")
+    target = engine.target or default_target(bundle)
+    if isinstance(bundle.recipe, PoseRecipe):
+        pose = PoseEstimator.load(bundle, target, build=engine.build, batch=engine.batch, threads=engine.threads)
+        return _pose_analyser(stack, stack.enter_context(pose), persons), target
+    if persons.boxes or persons.detector or persons.track:
+        raise UserError(f"{bundle.path} segments pictures; --boxes, --detector and --track are for pose bundles")
+    segmenter = Segmenter.load(bundle, target, build=engine.build, batch=engine.batch or 1, threads=engine.threads)
+    stack.enter_context(segmenter)
+    return lambda frame: segmenter.segment(frame.picture), target
+
+
+def _pose_analyser(stack: ExitStack, pose: PoseEstimator, persons: _Persons) -> Callable[[Frame], Result]:
+    from scalenas_runtime.boxes import read_boxes
+    from scalenas_runtime.detect import Detector
+    from scalenas_runtime.tracking import PoseTracker
+
+    if persons.boxes and (persons.detector or persons.track):
+        raise UserError("--boxes gives the boxes of every frame; leave out --detector and --track")
+    if persons.boxes:
+        table = read_boxes(persons.boxes)
+        if table.other_categories:
+            note(f"{table.other_categories} boxes of other categories than person were left out")
+
+        def with_boxes(frame: Frame) -> Result:
+            found = table.of(frame)
+            return pose.estimate(frame.picture, found.boxes, box_scores=found.scores)
+
+        stack.callback(lambda: _note_unused(table.unused))
+        return with_boxes
+    detector: BoxFinder | None = None
+    if persons.detector:
+        detector = stack.enter_context(
+            Detector.load(persons.detector, layout=persons.layout, min_score=persons.min_score)
+        )
+    else:
+        note("note: no --boxes and no --detector, so each picture is taken as one person's box")
+    if persons.track:
+        tracker = PoseTracker(pose, detector)
+        return lambda frame: replace(tracker(frame.picture, frame.time), frame=None)
+
+    def with_detector(frame: Frame) -> Result:
+        if detector is None:
+            return pose.estimate(frame.picture)
+        found = detector(frame.picture)
+        return pose.estimate(frame.picture, found.boxes, box_scores=found.scores)
+
+    return with_detector
+
+
+def _run(
+    media: Source, analyse: Callable[[Frame], Result], folder: Path, *, show_scores: bool, limit: int | None
+) -> RunReport:
+    from itertools import islice
+
+    from tqdm import tqdm
+
+    from scalenas_runtime.overlays import run_frames
+    from scalenas_runtime.results import PoseResult
+
+    def draw(result: Result, picture: Picture) -> Picture:
+        return result.draw(picture, show_scores=show_scores) if isinstance(result, PoseResult) else result.draw(picture)
+
+    known = None if media.kind == "live" else _length(media)
+    total = known if limit is None else min(limit, known or limit)
+    frames = tqdm(islice(media, limit), total=total, unit="frame", disable=None)
+    return run_frames(frames, analyse, folder, draw=draw, rate=media.rate, live=media.kind == "live")
+
+
+def _length(media: Source) -> int | None:
+    try:
+        return len(media)
+    except TypeError:
+        return None
+
+
+@contextmanager
+def _folder(out: Path | None, overwrite: bool) -> Iterator[Path]:
+    """Gives the folder for the results; after an error nothing of it is left."""
+    from scalenas_runtime.files import new_directory
+
+    if out is not None:
+        with new_directory(out, overwrite=overwrite) as folder:
+            yield folder
+        return
+    folder = run_folder("run")
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _task(bundle: Bundle) -> str:
+    from scalenas_runtime.tasks import PoseRecipe
+
+    return "pose" if isinstance(bundle.recipe, PoseRecipe) else "segmentation"
+
+
+def _note_unused(count: int) -> None:
+    if count:
+        note(f"note: the boxes of {count} pictures were not used: no picture of that name or index was in the source")
+
+
+def _summary(report: RunReport, media: Source, folder: Path, bundle: Bundle) -> str:
+    parts = [f"{len(report.frames)} {'pictures' if media.kind == 'pictures' else 'frames'}"]
+    if _task(bundle) == "pose":
+        parts.append(f"{report.persons} persons")
+    if media.skipped:
+        parts.append(f"{media.skipped} other files skipped")
+    claimed = _length(media) if media.kind == "video" else None
+    if claimed and len(report.frames) < claimed:
+        parts.append(f"of {claimed} frames that the video claims")
+    ended = ", ended by Ctrl-C" if report.interrupted else ""
+    return f"{', '.join(parts)}{ended}; overlays and results.json in {folder}\n"

@@ -1,0 +1,264 @@
+"""What goes into an exported graph and what comes out: `raw` (uint8 picture to heatmaps or logits) and `end2end`.
+
+Both are surgery on a graph that takes normalised float pictures, ours or a third party's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scalenas_export.graphs import (
+    add_constant,
+    constants,
+    dtype_name,
+    prepend,
+    set_initialiser,
+    static_shape,
+)
+from scalenas_runtime.errors import UserError
+from scalenas_runtime.geometry import heatmap_scale
+from scalenas_runtime.tasks import PoseRecipe, Recipe, SegmentationRecipe
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+INPUT = "image"
+IO_FORMS = ("raw", "end2end")
+
+
+def output_name(recipe: Recipe, io: str = "raw") -> str:
+    """Returns the name of the graph's output for a task and an io form."""
+    names = {"raw": ("heatmaps", "logits"), "end2end": ("keypoints", "class_map")}[io]
+    return names[0] if isinstance(recipe, PoseRecipe) else names[1]
+
+
+def raw_output_shape(recipe: Recipe) -> tuple[int, ...]:
+    """Returns the shape of one picture's undecoded output: (K, h, w) or (C, h, w)."""
+    if isinstance(recipe, PoseRecipe):
+        return (len(recipe.joints), *recipe.heatmap_size)
+    return (len(recipe.classes), *recipe.logits_size)
+
+
+def raw_form(core: ModelProto, recipe: Recipe) -> ModelProto:
+    """Returns a copy of a graph over normalised pictures (B, 3, H, W) that takes uint8 pictures (B, H, W, 3), BGR.
+
+    The mean stays a subtraction: folded into a padded convolution it would be wrong at the border, where the padding
+    stands for the mean. Colour order and standard deviation scale and permute the weights of the first convolutions,
+    which is exact, or become nodes of their own where something else reads the picture.
+    """
+    from onnx import TensorProto, helper
+
+    model = type(core)()
+    model.CopyFrom(core)
+    graph = model.graph
+    (value,) = graph.input
+    batch, channels, height, width = static_shape(value)
+    normalised = value.name
+    # Pictures are BGR; `order[i]` is where the net's channel i lies in them.
+    order = np.array([2, 1, 0] if recipe.color == "rgb" else [0, 1, 2])
+    mean = np.array(recipe.mean, np.float64)[order].astype(np.float32)
+    std = np.array(recipe.std, np.float64)
+    centred = "input/Sub"
+    nodes = [
+        helper.make_node("Cast", [INPUT], ["input/Cast"], "input/Cast", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["input/Cast"], ["input/Transpose"], "input/Transpose", perm=[0, 3, 1, 2]),
+        helper.make_node(
+            "Sub",
+            ["input/Transpose", add_constant(graph, "input.mean", mean.reshape(1, 3, 1, 1))],
+            [centred],
+            centred,
+        ),
+    ]
+    if _fold_into_weights(graph, normalised, order, std):
+        last = centred
+    else:
+        nodes += [
+            helper.make_node(
+                "Gather", [centred, add_constant(graph, "input.order", order)], ["input/Gather"], "input/Gather", axis=1
+            ),
+            helper.make_node(
+                "Div",
+                ["input/Gather", add_constant(graph, "input.std", std.astype(np.float32).reshape(1, 3, 1, 1))],
+                ["input/Div"],
+                "input/Div",
+            ),
+        ]
+        last = "input/Div"
+    _redirect(graph, normalised, last)
+    prepend(graph, nodes)
+    value.CopyFrom(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, (batch, height, width, channels)))
+    return model
+
+
+def end2end_form(raw: ModelProto, recipe: Recipe) -> ModelProto:
+    """Returns a copy of a raw graph that decodes, too.
+
+    Pose: `keypoints` float32 (B, K, 3): x, y in pixels of the input crop, score. Segmentation: `class_map` uint8
+    (B, H, W), the class of each input pixel; of equal logits the lowest class wins.
+
+    Raises:
+        UserError: the recipe asks for what a graph of one pass cannot carry; see `check_end2end`.
+    """
+    check_end2end(recipe)
+    model = type(raw)()
+    model.CopyFrom(raw)
+    if isinstance(recipe, PoseRecipe):
+        _decode_pose(model.graph, recipe)
+    else:
+        _decode_segmentation(model.graph, recipe)
+    return model
+
+
+def check_end2end(recipe: Recipe) -> None:
+    """Accepts recipes whose decoding fits into the graph.
+
+    Raises:
+        UserError: flip test, sliding windows, padded fit or DARK; the text names the field and what would work.
+    """
+    if recipe.flip_test:
+        raise UserError("io end2end runs the net once and cannot carry flip_test; use --io raw, or flip_test false")
+    if isinstance(recipe, PoseRecipe) and recipe.decode not in ("argmax", "quarter"):
+        raise UserError(
+            f"io end2end decodes by argmax or quarter, not by {recipe.decode}; use --io raw, or another decode"
+        )
+    if isinstance(recipe, SegmentationRecipe) and recipe.fit == "sliding":
+        raise UserError("io end2end sees one window and cannot carry fit sliding; use --io raw, or fit stretch or pad")
+
+
+def check_forms(model: ModelProto, recipe: Recipe) -> None:
+    """Accepts graphs in raw form whose shapes fit the recipe.
+
+    Raises:
+        UserError: another input or output; the text gives both shapes.
+    """
+    _one(model.graph.input, "input")
+    _one(model.graph.output, "output")
+    (given,), (made,) = model.graph.input, model.graph.output
+    wanted_input = (recipe.height, recipe.width, 3)
+    if dtype_name(given) != "uint8" or static_shape(given)[1:] != wanted_input:
+        raise UserError(
+            f"the recipe gives pictures uint8 (B, {', '.join(map(str, wanted_input))}), the graph takes "
+            f"{dtype_name(given)} {static_shape(given)}"
+        )
+    wanted = raw_output_shape(recipe)
+    if dtype_name(made) != "float32" or static_shape(made)[1:] != wanted:
+        what = "joints" if isinstance(recipe, PoseRecipe) else "classes"
+        raise UserError(
+            f"the recipe ({wanted[0]} {what}, stride {recipe.stride}) needs an output float32 "
+            f"(B, {', '.join(map(str, wanted))}), the graph gives {dtype_name(made)} {static_shape(made)}"
+        )
+
+
+def _one(values: object, what: str) -> None:
+    names = [value.name for value in values]  # type: ignore[attr-defined]
+    if len(names) != 1:
+        raise UserError(f"the graph must have one {what}, it has {len(names)}: {', '.join(names) or 'none'}")
+
+
+def _fold_into_weights(graph: GraphProto, name: str, order: np.ndarray, std: np.ndarray) -> bool:  # type: ignore[type-arg]
+    """Permutes and scales the weights of all readers of `name` if they are convolutions that allow it."""
+    readers = [node for node in graph.node if name in node.input]
+    initialisers = {item.name for item in graph.initializer}
+    weights = [node.input[1] for node in readers if _plain_convolution(node) and node.input[1] in initialisers]
+    shared = any(sum(weight in node.input for node in graph.node) > 1 for weight in weights)
+    if len(weights) != len(readers) or shared:
+        return False
+    arrays = constants(graph)
+    for weight in weights:
+        old = arrays[weight].astype(np.float64)
+        new = np.empty_like(old)
+        new[:, order] = old / std[None, :, None, None]
+        set_initialiser(graph, weight, new.astype(np.float32))
+    return True
+
+
+def _plain_convolution(node: NodeProto) -> bool:
+    groups = [attribute.i for attribute in node.attribute if attribute.name == "group"]
+    return node.op_type == "Conv" and groups in ([], [1])
+
+
+def _redirect(graph: GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        for index, value in enumerate(node.input):
+            if value == old:
+                node.input[index] = new
+
+
+def _decode_pose(graph: GraphProto, recipe: PoseRecipe) -> None:
+    from onnx import TensorProto, helper
+
+    (output,) = graph.output
+    batch, joints, height, width = static_shape(output)
+    heatmaps, made = output.name, []
+
+    def node(kind: str, inputs: list[str], name: str, **attributes: int) -> str:
+        made.append(helper.make_node(kind, inputs, [f"decode/{name}"], f"decode/{name}", **attributes))
+        return f"decode/{name}"
+
+    def constant(name: str, value: object, kind: type = np.int64) -> str:
+        return add_constant(graph, f"decode.{name}", np.array(value, kind))
+
+    flat = node("Reshape", [heatmaps, constant("flat", [0, 0, -1])], "flat")
+    score = node("ReduceMax", [flat, constant("last", [2])], "score", keepdims=1)
+    best = node("ArgMax", [flat], "best", axis=2, keepdims=1)
+    # A map without a value above 0 gives (0, 0), as in the runtime.
+    found = node("Greater", [score, constant("zero", 0, np.float32)], "found")
+    index = node("Where", [found, best, constant("origin", 0)], "index")
+    y = node("Div", [index, constant("width", width)], "row")
+    x = node("Mod", [index, constant("width", width)], "column")
+    places = []
+    scale_x, scale_y = heatmap_scale(recipe)
+    axes = (("x", x, width, 1, scale_x), ("y", y, height, width, scale_y))
+    inside = ""
+    if recipe.decode == "quarter":
+        within = []
+        for axis, place, size, _, _ in axes:
+            within.append(node("Greater", [place, constant("one", 1)], f"{axis}_above"))
+            within.append(node("Less", [place, constant(f"{axis}_end", size - 1)], f"{axis}_below"))
+        inside = node("And", within[:2], "inside_x")
+        inside = node("And", [inside, node("And", within[2:], "inside_y")], "inside")
+    for axis, place, _, step, scale in axes:
+        value = node("Cast", [place], f"{axis}_whole", to=TensorProto.FLOAT)
+        if recipe.decode == "quarter":
+            ends = []
+            for side, shift in (("after", step), ("before", -step)):
+                moved = node("Add", [index, constant(f"{axis}_{side}", shift)], f"{axis}_{side}")
+                # Outside the inner region the neighbour may not exist; `inside` discards what is read then.
+                kept = node("Where", [inside, moved, constant("origin", 0)], f"{axis}_{side}_kept")
+                ends.append(node("GatherElements", [flat, kept], f"{axis}_{side}_value", axis=2))
+            slope = node("Sign", [node("Sub", ends, f"{axis}_difference")], f"{axis}_sign")
+            quarter = node("Mul", [slope, constant("quarter", 0.25, np.float32)], f"{axis}_quarter")
+            value = node("Add", [value, quarter], f"{axis}_moved")
+        places.append(node("Mul", [value, constant(f"{axis}_scale", scale, np.float32)], f"{axis}_pixels"))
+    name = output_name(recipe, "end2end")
+    made.append(helper.make_node("Concat", [*places, score], [name], "decode/Concat", axis=2))
+    graph.node.extend(made)
+    output.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, (batch, joints, 3)))
+
+
+def _decode_segmentation(graph: GraphProto, recipe: SegmentationRecipe) -> None:
+    from onnx import TensorProto, helper
+
+    (output,) = graph.output
+    batch, _, height, width = static_shape(output)
+    factors = np.array([1, 1, recipe.height / height, recipe.width / width], np.float32)
+    mode = "align_corners" if recipe.align_corners else "half_pixel"
+    name = output_name(recipe, "end2end")
+    graph.node.extend(
+        [
+            helper.make_node(
+                "Resize",
+                [output.name, "", add_constant(graph, "decode.factors", factors)],
+                ["decode/upsampled"],
+                "decode/Resize",
+                mode="linear",
+                coordinate_transformation_mode=mode,
+            ),
+            helper.make_node("ArgMax", ["decode/upsampled"], ["decode/best"], "decode/ArgMax", axis=1, keepdims=0),
+            helper.make_node("Cast", ["decode/best"], [name], "decode/Cast", to=TensorProto.UINT8),
+        ]
+    )
+    size = (batch, recipe.height, recipe.width)
+    output.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, size))

@@ -1,0 +1,1 @@
+"""From the net's output to results."""

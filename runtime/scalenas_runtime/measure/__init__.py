@@ -1,0 +1,18 @@
+"""Measures engines on the device they run on, each in a process of its own, by one written protocol."""
+
+from scalenas_runtime.measure.job import BOUNDARIES, FLAGS, GRADES, MeasureJob, Measurement
+from scalenas_runtime.measure.process import MeasuringFailed, MeasuringProcess
+from scalenas_runtime.measure.protocol import Plan, run_job, run_jobs
+
+__all__ = [
+    "BOUNDARIES",
+    "FLAGS",
+    "GRADES",
+    "MeasureJob",
+    "Measurement",
+    "MeasuringFailed",
+    "MeasuringProcess",
+    "Plan",
+    "run_job",
+    "run_jobs",
+]

@@ -1,0 +1,266 @@
+"""What to measure (`MeasureJob`), how thoroughly (`Grade`), and what comes back (`Measurement`)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scalenas_runtime.errors import UserError
+from scalenas_runtime.measure.statistics import Statistics, minimum_samples
+from scalenas_runtime.measure.warmup import WarmUp
+from scalenas_runtime.measure.watch import Sharing
+from scalenas_runtime.records import Record, read_record, to_plain
+from scalenas_runtime.targets import EngineConfig
+
+BOUNDARIES = ("engine_wall", "engine_wall_io", "pipeline", "paced@<fps>")
+STATISTICS = {"median": None, "p90": 90.0, "p95": 95.0, "p99": 99.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """How thorough a measurement is; seconds and samples are at least, over all processes together.
+
+    Attributes:
+        name: `search`, `standard` or `report`.
+        seconds: Time spent in timed inferences.
+        samples: Timed inferences.
+        processes: Fresh processes, one after another.
+        rebuilt: In how many of them the engine is compiled anew, even where a built one is there.
+        warm_up: Seconds after which the warm-up ends, steady or not.
+    """
+
+    name: str
+    seconds: float
+    samples: int
+    processes: int
+    rebuilt: int
+    warm_up: float
+
+
+GRADES = {
+    "search": Grade("search", 0.5, 30, 1, 0, 1.0),
+    "standard": Grade("standard", 3.0, 662, 1, 0, 5.0),
+    "report": Grade("report", 10.0, 2010, 5, 2, 5.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureJob:
+    """One thing to measure.
+
+    Attributes:
+        model: An ONNX file, or a bundle's directory or zip (`pipeline` needs a bundle).
+        config: Target, threads, hint, batch and so on.
+        grade: `search`, `standard` or `report`.
+        boundary: `engine_wall` (host memory in, host memory out, on a device that works in it), `engine_wall_io` (the
+            same with the copies to and from a device's own memory), `pipeline` (decoded picture to result) or
+            `paced@<fps>` (the engine, with a pause between frames as a camera leaves one).
+        stat: The figure that must be proven: `median`, `p90`, `p95` or `p99`; it may raise the number of samples.
+        seconds: Timed seconds instead of the grade's seconds and samples; None keeps the grade's.
+        persons: Boxes in the picture of a pose `pipeline`.
+        seed: Seed of the noise the inputs hold.
+    """
+
+    model: Path
+    config: EngineConfig
+    grade: str = "standard"
+    boundary: str = "engine_wall"
+    stat: str = "median"
+    seconds: float | None = None
+    persons: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("grade", self.grade, GRADES), ("stat", self.stat, STATISTICS)):
+            if value not in known:
+                raise UserError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+        if self.boundary not in BOUNDARIES[:3] and self.pace is None:
+            raise UserError(f"unknown boundary {self.boundary!r}; known: {', '.join(BOUNDARIES)}, for example paced@15")
+        if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise UserError(f"seconds must be a positive number, got {self.seconds}")
+        if self.persons < 1:
+            raise UserError(f"persons must be at least 1, got {self.persons}")
+        if self.config.target.host is not None:
+            raise UserError(
+                f"{self.config.target}: only this machine is measured; run the command on {self.config.target.host}"
+            )
+
+    @property
+    def pace(self) -> float | None:
+        """Frames a second of `paced@<fps>`, or None for another boundary."""
+        found = re.fullmatch(r"paced@(\d+(?:\.\d+)?)", self.boundary)
+        return float(found.group(1)) if found and float(found.group(1)) > 0 else None
+
+    @property
+    def wanted(self) -> tuple[float, int]:
+        """Timed seconds and samples that the measurement must reach over all its processes."""
+        return (GRADES[self.grade].seconds, self.proving_samples) if self.seconds is None else (self.seconds, 1)
+
+    @property
+    def proving_samples(self) -> int:
+        """Samples that the grade and the figure to be proven ask for."""
+        asked, percent = GRADES[self.grade].samples, STATISTICS[self.stat]
+        return asked if percent is None else max(asked, minimum_samples(percent))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the job as JSON values."""
+        return {
+            "schema": "scalenas.measure-job/1",
+            "model": str(self.model),
+            "config": self.config.to_json(),
+            "grade": self.grade,
+            "boundary": self.boundary,
+            "stat": self.stat,
+            "seconds": self.seconds,
+            "persons": self.persons,
+            "seed": self.seed,
+        }
+
+    @staticmethod
+    def from_json(value: object) -> MeasureJob:
+        """Returns the job that `to_json` wrote.
+
+        Raises:
+            UserError: another schema, a missing, unknown or wrong-typed key, or an impossible value.
+        """
+        plain = to_plain(read_record(_JobKeys, value, what="measure job"))
+        plain.pop("schema")
+        return MeasureJob(**{**plain, "model": Path(plain["model"]), "config": EngineConfig.from_json(plain["config"])})
+
+
+class _JobKeys(Record, frozen=True):
+    schema: Literal["scalenas.measure-job/1"]
+    model: str
+    config: dict[str, str | int | None]
+    grade: str = "standard"
+    boundary: str = "engine_wall"
+    stat: str = "median"
+    seconds: float | None = None
+    persons: int = 1
+    seed: int = 0
+
+
+class Opened(Record, frozen=True):
+    """What one process says of the engine it measured.
+
+    Attributes:
+        compiled: The engine was compiled in this process, not loaded from an engine folder.
+        open_seconds: Compiling or loading it.
+        model_sha256: SHA-256 of the ONNX file.
+        version: Version of the engine's package.
+        properties: What the engine says of itself: precision it runs, threads, streams, provider.
+        warm_up: The warm-up.
+    """
+
+    compiled: bool
+    open_seconds: float
+    model_sha256: str
+    version: str
+    properties: dict[str, str]
+    warm_up: WarmUp
+
+
+class Slice(Record, frozen=True):
+    """Inferences timed in one go.
+
+    Attributes:
+        milliseconds: One latency each, in the order they were taken.
+        seconds: Wall time of the timed part.
+        sharing: Who else used the processor meanwhile.
+        parts: Milliseconds of `pre`, `infer` and `post` of each sample, for the boundary `pipeline`.
+    """
+
+    milliseconds: list[float]
+    seconds: float
+    sharing: Sharing | None
+    parts: dict[str, list[float]]
+
+
+class ProcessRun(Record, frozen=True):
+    """One process's share: its engine, its median and its raw samples in milliseconds."""
+
+    engine: Opened
+    median: float
+    seconds: float
+    sharing: Sharing | None
+    milliseconds: list[float]
+    parts: dict[str, list[float]]
+
+
+class Drift(Record, frozen=True):
+    """The reference engine's medians in milliseconds before and after, and the relative change between them."""
+
+    before: float
+    after: float
+    change: float
+    ratio: float
+
+
+class Measurement(Record, frozen=True):
+    """`scalenas.measurement/1`: a latency with everything that is needed to believe it.
+
+    Attributes:
+        job: The job as JSON, and `config_digest` the digest of its engine config.
+        statistics: In milliseconds an inference (`pipeline`: a picture).
+        pictures_per_second: At the median; with hint `throughput`, what was reached with all streams busy.
+        parts: Medians of `pre`, `infer` and `post` in milliseconds, for the boundary `pipeline`.
+        flags: What makes the figure less certain (`FLAGS` says what each means).
+        processes: One entry a process, with the raw samples.
+        drift: The reference engine around this measurement; None where there was none. Its `ratio` is this
+            median over the reference's.
+        fingerprint: The machine.
+        started: UTC time in ISO form.
+    """
+
+    job: dict[str, Any]
+    config_digest: str
+    statistics: Statistics
+    pictures_per_second: float
+    parts: dict[str, float]
+    flags: tuple[str, ...]
+    processes: tuple[ProcessRun, ...]
+    drift: Drift | None
+    fingerprint: dict[str, Any]
+    started: str
+    schema: Literal["scalenas.measurement/1"] = "scalenas.measurement/1"
+
+    def without_samples(self) -> dict[str, Any]:
+        """Returns the record as JSON values, the raw samples and parts left out."""
+        plain = to_plain(self)
+        for process in plain["processes"]:
+            del process["milliseconds"], process["parts"]
+        return plain
+
+
+FLAGS = {
+    "unstable": "standard deviation over 2.5 % of the mean",
+    "few_samples": "fewer samples than the grade asks for",
+    "not_steady": "the latency still moved when the warm-up ended",
+    "shared_cpu": "other processes took over 5 % of the processors",
+    "stolen_cpu": "the hypervisor took over 1 % of the processors",
+    "cpu_quota": "the control group allows fewer processors than the process may run on",
+    "governor": "the clock is not pinned to `performance`",
+    "drift": "the reference engine changed by over 2 % between before and after",
+}
+
+
+def flags_of(
+    job: MeasureJob, statistics: Statistics, processes: Sequence[ProcessRun], drift: Drift | None, cpu: dict[str, Any]
+) -> tuple[str, ...]:
+    """Returns the names out of `FLAGS` that apply; `cpu` is that of the fingerprint."""
+    sharing = [process.sharing for process in processes if process.sharing is not None]
+    applies = {
+        "unstable": statistics.cov > 0.025,
+        "few_samples": statistics.samples < job.proving_samples,
+        "not_steady": not all(process.engine.warm_up.steady for process in processes),
+        "shared_cpu": any(item.others > 0.05 for item in sharing),
+        "stolen_cpu": any(item.stolen > 0.01 for item in sharing),
+        "cpu_quota": cpu["quota"] is not None and cpu["quota"] < cpu["affinity"],
+        "governor": cpu["governor"] not in (None, "performance"),
+        "drift": drift is not None and drift.change > 0.02,
+    }
+    return tuple(name for name in FLAGS if applies[name])

@@ -1,0 +1,75 @@
+"""The measuring process: reads requests line by line on stdin, answers each with one line of JSON on stdout.
+
+Requests: `{"do": "open", "id": ..., "job": {...}, "rebuild": bool}`, `{"do": "sample", "id": ..., "seconds": s,
+"samples": n}`, `{"do": "close", "id": ...}`. Answers: `{"ok": ...}`, or `{"error": text}` for what the user got wrong.
+Several engines may be open at once, so that one process can serve a whole search.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from scalenas_runtime.errors import UserError
+from scalenas_runtime.measure.job import MeasureJob
+from scalenas_runtime.measure.subject import Subject, open_subject
+from scalenas_runtime.records import to_plain
+
+
+def private_stdout() -> IO[str]:
+    """Returns a stream on the true stdout and points file descriptor 1 at stderr, where engines may then print."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    return answers
+
+
+def serve(requests: Iterable[str], answers: IO[str]) -> None:
+    """Answers every request until the last one; a mistake in one leaves the process fit for the next."""
+    subjects: dict[str, Subject] = {}
+    try:
+        for line in requests:
+            try:
+                answer: dict[str, Any] = {"ok": _answer(json.loads(line), subjects)}
+            except UserError as error:
+                answer = {"error": str(error)}
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+    finally:
+        for subject in subjects.values():
+            subject.close()
+
+
+def _answer(request: dict[str, Any], subjects: dict[str, Subject]) -> dict[str, Any]:
+    match request:
+        case {"do": "open", "id": str(name), "job": dict(job), "rebuild": bool(rebuild)}:
+            if name in subjects:
+                raise UserError(f"{name!r} is open already")
+            subjects[name], opened = open_subject(MeasureJob.from_json(job), rebuild=rebuild)
+            return to_plain(opened)
+        case {"do": "sample", "id": str(name), "seconds": float() | int() as seconds, "samples": int(samples)}:
+            return to_plain(_of(subjects, name).sample(seconds, samples))
+        case {"do": "close", "id": str(name)}:
+            _of(subjects, name).close()
+            del subjects[name]
+            return {"memory_mib": _resident()}
+        case _:
+            raise UserError(f"unknown request {json.dumps(request)[:200]}")
+
+
+def _of(subjects: dict[str, Subject], name: str) -> Subject:
+    if name not in subjects:
+        raise UserError(f"{name!r} is not open; open: {', '.join(subjects) or 'none'}")
+    return subjects[name]
+
+
+def _resident() -> float | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20), 1)

@@ -1,0 +1,1 @@
+"""Accuracy of joints and class maps, accumulated picture by picture."""

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scalenas_runtime.bundle import Bundle, BundleContents, write_bundle
+from scalenas_runtime.canonical import Json
+from scalenas_runtime.errors import UserError
+
+NAMES = ("net", "net.zip")
+
+
+def deterministic_part(folder: Path) -> dict[str, bytes]:
+    names = ["manifest.json", *(path.relative_to(folder).as_posix() for path in (folder / "golden").iterdir())]
+    return {name: (folder / name).read_bytes() for name in (*names, "model.onnx")}
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path, contents: BundleContents) -> None:
+    first = write_bundle(tmp_path / "first", contents)
+    later = replace(contents, records={"export.json": {"time": "later"}})
+    second = write_bundle(tmp_path / "second", later)
+    assert deterministic_part(first) == deterministic_part(second)
+    assert (second / "records/export.json").read_text() == '{\n  "time": "later"\n}\n'
+
+
+def test_another_process_gives_the_same_bytes(tmp_path: Path, contents: BundleContents) -> None:
+    here = write_bundle(tmp_path / "here", contents)
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from dataclasses import replace\n"
+        "from scalenas_runtime.bundle import *\n"
+        "bundle = Bundle.open(sys.argv[1]); m = bundle.manifest; golden = bundle.golden()\n"
+        "from scalenas_runtime.session import TensorSpec\n"
+        "tensors = [tuple(TensorSpec(t.name, t.dtype, t.shape) for t in part)"
+        " for part in (m.models[0].inputs, m.models[0].outputs)]\n"
+        "write_bundle(Path(sys.argv[2]), BundleContents(m.name, m.task, (ModelFile(bundle.model(), *tensors),), golden,"
+        " m.provenance, golden_source=m.golden.source))\n"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    command = [sys.executable, "-c", script, str(here), str(tmp_path / "there")]
+    subprocess.run(command, check=True, env=environment)
+    assert deterministic_part(tmp_path / "there") == deterministic_part(here)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_existing_result_is_kept_unless_told_otherwise(tmp_path: Path, contents: BundleContents, name: str) -> None:
+    out = write_bundle(tmp_path / name, contents)
+    with pytest.raises(UserError, match=r"exists already; name another .* or pass --overwrite"):
+        write_bundle(out, contents)
+    write_bundle(out, replace(contents, name="renamed"), overwrite=True)
+    assert Bundle.open(out).manifest.name == "renamed"
+
+
+class Interrupting(Mapping[str, Json]):
+    """Records whose reading is interrupted, when graphs and golden files are already written."""
+
+    def __getitem__(self, key: str) -> Json:
+        raise KeyboardInterrupt
+
+    def __iter__(self) -> Iterator[str]:
+        raise KeyboardInterrupt
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupt_leaves_nothing(tmp_path: Path, contents: BundleContents, name: str) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(out / name, replace(contents, records=Interrupting()))
+    assert leftovers(out) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupt_leaves_the_old_bundle(tmp_path: Path, contents: BundleContents, name: str) -> None:
+    out = write_bundle(tmp_path / "out" / name, contents)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(out, replace(contents, records=Interrupting()), overwrite=True)
+    assert leftovers(out.parent) == [name]
+    Bundle.open(out)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_limit_leaves_nothing(tmp_path: Path, contents: BundleContents, name: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_bundle(tmp_path / "out" / name, contents)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert leftovers(tmp_path / "out") == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_full_disk_leaves_nothing(small_disk: Path, contents: BundleContents, name: str) -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        write_bundle(small_disk / name, contents)
+    assert leftovers(small_disk) == []
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody can write to, root included."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
+    if os.geteuid() != 0:
+        folder.chmod(0o500)
+    elif subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("root can write everywhere but on a read-only mount, which cannot be made here")
+    yield folder
+    if os.geteuid() == 0:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_read_only_place_is_an_error(read_only: Path, contents: BundleContents, name: str) -> None:
+    with pytest.raises(OSError, match="Read-only file system|Permission denied"):
+        write_bundle(read_only / name, contents)
+    assert leftovers(read_only) == []
+
+
+def test_the_readme_says_what_it_is_and_under_which_terms(tmp_path: Path, contents: BundleContents) -> None:
+    text = (write_bundle(tmp_path / "net", contents) / "README.md").read_text()
+    for part in ("# tiny-pose", "top-down pose, 7 joints", "input 64x32", "`model.onnx`", "Licence: CC0-1.0", "verify"):
+        assert part in text
