@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard runtime/native/*)
+# An editable install knows only the package folders that were there when it was made.
+PACKAGES := $(shell find scalenas export runtime -name __init__.py)
 STAMP := $(VENV)/.ready
 
 .PHONY: setup demo test format lint types imports tests wheels bench clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt tools/setup_venv.py $(NATIVE)
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt tools/setup_venv.py $(NATIVE) $(PACKAGES)
 	$(PYTHON) tools/setup_venv.py $(VENV)
 	@touch $(STAMP)
 

@@ -90,7 +90,8 @@ def ours(model: Path, config: EngineConfig, seconds: float) -> float:
 
 def compare(model: Path, config: EngineConfig, pairs: int, seconds: float) -> dict[str, Json]:
     """Returns the medians of every pair, and the median of the pairs' ratios ours / theirs."""
-    mine, other = [], []
+    mine: list[float] = []
+    other: list[float] = []
     for number in range(pairs):
         steps = [(mine, ours), (other, theirs)]
         for values, measure in steps if number % 2 == 0 else reversed(steps):

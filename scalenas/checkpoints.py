@@ -65,10 +65,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             raise UserError("it is neither a torch checkpoint nor a safetensors file")
         return _tensors(_state_dict(content), storage_bytes)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {one_line(str(error))}") from None
     except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(str(error)) or type(error).__name__
         raise UserError(f"{path}: the checkpoint is truncated or damaged ({reason}); download it again") from None
+
+
+def one_line(text: str) -> str:
+    """Returns `text` with every run of white space as one space, and `?` for what does not print.
+
+    Names in a file come from anyone: a line break or a terminal's control sequence must not reach the screen.
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def _read_safetensors(data: bytes) -> dict[str, Tensor]:

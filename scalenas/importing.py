@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from scalenas.weights import Weights
 
 
+NOTICE = "The licence is that of the code base; the weights and their training data may have terms of their own."
+
+
 @dataclass(frozen=True, slots=True)
 class Converted:
     """A checkpoint in a family's own names.
@@ -124,7 +127,7 @@ def import_checkpoint(path: Path, options: ImportOptions) -> Imported:
         UserError: the file is no checkpoint, would run code, or does not fit the recipe or the width asked for.
         OSError: the file cannot be read.
     """
-    from scalenas.checkpoints import read_checkpoint
+    from scalenas.checkpoints import one_line, read_checkpoint
     from scalenas.supernet import Supernet
     from scalenas.weights import Weights
 
@@ -133,7 +136,7 @@ def import_checkpoint(path: Path, options: ImportOptions) -> Imported:
     try:
         converted = importer.convert(tensors, size=options.size, names=options.names)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {one_line(str(error))}") from None
     spec = converted.spec
     width = spec.settings.get("width")
     if options.width is not None and options.width != width:
@@ -142,7 +145,8 @@ def import_checkpoint(path: Path, options: ImportOptions) -> Imported:
         "source": path.name,
         "source_sha256": file_sha256(path),
         "importer": options.recipe,
-        "licence": f"{importer.licence}; the weights and their training data may have terms of their own",
+        "licence": importer.licence,
+        "notice": NOTICE,
         "member": spec.to_json(),
     }
     settings = spec.to_json()["settings"]

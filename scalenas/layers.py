@@ -66,8 +66,10 @@ def initialise(net: nn.Module, seed: int) -> None:
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             generator = torch.Generator().manual_seed(_seed(seed, name))
-            values = torch.empty(module.weight.shape, device="cpu")
-            module.weight.copy_(values.normal_(0, CONV_STD, generator=generator))
+            weight = module.weight
+            # Drawn on the CPU, so that the numbers are the same on every device.
+            drawn = weight if weight.device.type == "cpu" else torch.empty_like(weight, device="cpu")
+            weight.copy_(drawn.normal_(0, CONV_STD, generator=generator))
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.BatchNorm2d):

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import cast
 
 from scalenas.names import resolve_spec
+from scalenas.registry import get_space
+from scalenas.spec import SubnetSpec
 from scalenas.static import StaticNet, static_net
 from scalenas.weights import Weights, load_into, load_weights
+from scalenas_runtime.canonical import Json
 
 
 def create_model(
-    name: str | Path,
+    name: str | Path | SubnetSpec,
     *,
     task: str | None = None,
     size: tuple[int, int] | None = None,
@@ -20,13 +23,13 @@ def create_model(
     weights: Weights | str | Path | None = None,
     seed: int = 0,
 ) -> StaticNet:
-    """Returns a named net, or that of a spec file, as a static net in eval mode.
+    """Returns a named net, or that of a spec or spec file, as a static net in eval mode.
 
     Without weights the net has the initial weights of `seed` (see `scalenas.layers.initialise`), and so gives next
     to nothing until it is trained; `scalenas.recalibrate` on pictures gives it statistics that keep its ranges sane.
 
     Args:
-        name: A name that `scalenas.list_models` lists, `max`, `min`, or a spec file.
+        name: A name that `scalenas.list_models` lists, a spec file, or a spec (`weights.spec` of static weights).
         task: `pose` or `segmentation`, where the name leaves it open.
         size: Height and width of the input in pixels, the published size if None.
         joints: Number of joints of a pose net, that of the weights or else the published one if None.
@@ -42,7 +45,12 @@ def create_model(
     if weights is not None:
         joints = joints if joints is not None else cast("int | None", weights.settings.get("joints"))
         classes = classes if classes is not None else cast("int | None", weights.settings.get("classes"))
-    spec = resolve_spec(name, task=task, size=size, joints=joints, classes=classes)
+    if isinstance(name, SubnetSpec):
+        given: dict[str, Json] = {"task": task, "joints": joints, "classes": classes}
+        settings = {key: value for key, value in given.items() if value is not None}
+        spec = get_space(name.space).adapt(name, settings=settings, size=size)
+    else:
+        spec = resolve_spec(name, task=task, size=size, joints=joints, classes=classes)
     net = static_net(spec, seed=seed)
     if weights is not None:
         load_into(net, weights)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from scalenas.registry import BUILT_IN, get_space, list_spaces
-from scalenas.space import SearchSpace
+from scalenas.space import SearchSpace, Settings
 from scalenas.spec import SubnetSpec
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
@@ -37,7 +37,8 @@ def resolve_spec(
     """Returns the spec that a name or a spec file means, in canonical form.
 
     Args:
-        text: A name (see `list_models`), or the path of a spec file (a `Path`, or text that ends in `.json`).
+        text: A name (see `list_models`), or the path of a spec file: a `Path`, text that ends in `.json`, or text that
+            is no name but an existing file.
         task: The task, where it is not the one the net was published for; its head is that task's default.
         size: Input height and width, multiples of 32, in place of the net's own.
         joints: Heatmaps of a pose net.
@@ -51,20 +52,24 @@ def resolve_spec(
     given: dict[str, Json] = {"task": task, "width": width, "joints": joints, "classes": classes}
     settings = {key: value for key, value in given.items() if value is not None}
     if isinstance(text, Path) or text.endswith(".json"):
-        path = Path(text)
-        if not path.exists():
-            raise UserError(
-                f"there is no spec file {path}; a net can also be named: {', '.join(list_models()[:4])}, ..."
-            )
-        spec = SubnetSpec.read(path)
-        return get_space(spec.space).adapt(spec, settings=settings, size=size)
+        return _from_file(Path(text), settings, size)
     for space, name in _candidates(text):
         found = space.named_spec(name, settings=settings, size=size)
         if found is not None:
             return found
+    if Path(text).is_file():
+        return _from_file(Path(text), settings, size)
     names = list_models()
     near = difflib.get_close_matches(text, names, n=4, cutoff=0.5) or names
     raise UserError(f"unknown net {text!r}; near: {', '.join(near)}; or give a spec file (SPEC.json)")
+
+
+def _from_file(path: Path, settings: Settings, size: tuple[int, int] | None) -> SubnetSpec:
+    if not path.exists():
+        some = ", ".join(list_models()[:4])
+        raise UserError(f"there is no spec file {path}; a net can also be named: {some}, ...")
+    spec = SubnetSpec.read(path)
+    return get_space(spec.space).adapt(spec, settings=settings, size=size)
 
 
 def _candidates(text: str) -> Iterator[tuple[SearchSpace, str]]:

@@ -149,7 +149,7 @@ class SubnetSpec:
             OSError: the file cannot be read.
         """
         try:
-            return cls.from_json(json.loads(path.read_bytes().decode()))
+            return cls.from_json(json.loads(path.read_bytes().decode(), object_pairs_hook=_object))
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         except (ValueError, RecursionError) as error:
@@ -162,6 +162,15 @@ class SubnetSpec:
             OSError: the folder is read-only or the disk is full; nothing is left behind then.
         """
         write_text(path, pretty_json(self.to_json()))
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise UserError(f"spec: the key {twice!r} stands twice in one object")
+    return value
 
 
 def _is_size(size: object) -> bool:

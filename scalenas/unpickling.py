@@ -12,7 +12,7 @@ import io
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scalenas_runtime.errors import UserError
 
@@ -79,15 +79,14 @@ class Placeholder:
         """Drops `item`."""
 
 
-@dataclass(frozen=True, slots=True)
-class StorageType:
+# Named tuples: a pickle can set the attributes of what it holds (BUILD), and these take none.
+class StorageType(NamedTuple):
     """The element type of a storage: the name torch gives it (`float32`)."""
 
     dtype: str
 
 
-@dataclass(frozen=True, slots=True)
-class StorageRecord:
+class StorageRecord(NamedTuple):
     """A storage that the pickle refers to; its bytes lie elsewhere in the file."""
 
     dtype: str
@@ -95,8 +94,7 @@ class StorageRecord:
     numel: int
 
 
-@dataclass(frozen=True, slots=True)
-class TensorRecord:
+class TensorRecord(NamedTuple):
     """A tensor as the pickle describes it: a view of a storage, counted in elements."""
 
     storage: StorageRecord
@@ -143,7 +141,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 class _Callable:
-    # Slots only: a pickle can set attributes on what it finds (BUILD), and functions would take them.
+    # In place of the function itself, which would take attributes too.
     __slots__ = ("_function",)
     _function: Callable[..., object]
 

@@ -19,6 +19,8 @@ from scalenas_runtime.tasks import PoseRecipe, Recipe
 if TYPE_CHECKING:
     import torch
 
+Picture = NDArray[np.uint8]
+
 SYNTHETIC, NONE = "synthetic", "none"
 # Other scenes than those of the golden pictures: what is measured must not have set the statistics.
 SEED = 7
@@ -83,6 +85,13 @@ def calibration_pictures(source: str, recipe: Recipe, *, count: int | None = Non
 
 
 def normalised(pictures: NDArray[np.uint8], recipe: Recipe) -> torch.Tensor:
+    """Returns `normalised_array` as a tensor."""
+    import torch
+
+    return torch.from_numpy(normalised_array(pictures, recipe))
+
+
+def normalised_array(pictures: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
     """Returns what the net was trained on: (value - mean) / std per channel, in its colour order.
 
     Args:
@@ -92,15 +101,15 @@ def normalised(pictures: NDArray[np.uint8], recipe: Recipe) -> torch.Tensor:
     Returns:
         float32 (B, 3, H, W).
     """
-    import torch
-
     ordered = pictures[..., ::-1] if recipe.color == "rgb" else pictures
-    values = torch.from_numpy(np.ascontiguousarray(ordered.transpose(0, 3, 1, 2))).float()
-    mean, std = (torch.tensor(item).view(1, 3, 1, 1) for item in (recipe.mean, recipe.std))
-    return (values - mean) / std
+    values = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2)).astype(np.float32)
+    mean, std = (np.array(item, np.float32).reshape(1, 3, 1, 1) for item in (recipe.mean, recipe.std))
+    values -= mean
+    values /= std
+    return values
 
 
-def _from_directory(folder: str, recipe: Recipe, count: int) -> NDArray[np.uint8]:
+def _from_directory(folder: str, recipe: Recipe, count: int) -> Picture:
     from scalenas_runtime.sources import open_source
 
     taken = []
@@ -111,12 +120,16 @@ def _from_directory(folder: str, recipe: Recipe, count: int) -> NDArray[np.uint8
     return np.stack(taken)
 
 
-def _as_input(picture: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
+def _as_input(picture: Picture, recipe: Recipe) -> Picture:
     if isinstance(recipe, PoseRecipe):
         from scalenas_runtime.geometry import whole_picture
         from scalenas_runtime.preprocess import pose_crops
 
-        return pose_crops(picture, whole_picture(*picture.shape[:2]), recipe)[0][0]
-    from scalenas_runtime.preprocess import segmentation_inputs
+        crops, _ = pose_crops(picture, whole_picture(*picture.shape[:2]), recipe)
+        return np.asarray(crops[0])
+    from scalenas_runtime.preprocess_segmentation import plan_inputs, write_input
 
-    return segmentation_inputs(picture, recipe)[0]
+    plan = plan_inputs((picture.shape[0], picture.shape[1]), recipe)
+    taken = np.empty((recipe.height, recipe.width, 3), np.uint8)
+    write_input(picture, plan, len(plan.offsets) // 2, recipe, taken)
+    return taken

@@ -5,9 +5,11 @@ Both are surgery on a graph that takes normalised float pictures, ours or a thir
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scalenas_export.graphs import (
     add_constant,
@@ -22,7 +24,7 @@ from scalenas_runtime.geometry import heatmap_scale
 from scalenas_runtime.tasks import PoseRecipe, Recipe, SegmentationRecipe
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 INPUT = "image"
 IO_FORMS = ("raw", "end2end")
@@ -151,13 +153,13 @@ def check_forms(model: ModelProto, recipe: Recipe) -> None:
         )
 
 
-def _one(values: object, what: str) -> None:
-    names = [value.name for value in values]  # type: ignore[attr-defined]
+def _one(values: Iterable[ValueInfoProto], what: str) -> None:
+    names = [value.name for value in values]
     if len(names) != 1:
         raise UserError(f"the graph must have one {what}, it has {len(names)}: {', '.join(names) or 'none'}")
 
 
-def _fold_into_weights(graph: GraphProto, name: str, order: np.ndarray, std: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _fold_into_weights(graph: GraphProto, name: str, order: NDArray[np.int64], std: NDArray[np.float64]) -> bool:
     """Permutes and scales the weights of all readers of `name` if they are convolutions that allow it."""
     readers = [node for node in graph.node if name in node.input]
     initialisers = {item.name for item in graph.initializer}
@@ -186,56 +188,75 @@ def _redirect(graph: GraphProto, old: str, new: str) -> None:
                 node.input[index] = new
 
 
+class _Nodes:
+    """Nodes that are added to a graph, each named after its one output."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self._graph = graph
+
+    def add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """Adds a node and returns the name of its output."""
+        from onnx import helper
+
+        self._graph.node.append(helper.make_node(kind, inputs, [f"decode/{name}"], f"decode/{name}", **attributes))
+        return f"decode/{name}"
+
+    def constant(self, name: str, value: object, kind: type = np.int64) -> str:
+        """Adds a constant and returns its name."""
+        return add_constant(self._graph, f"decode.{name}", np.array(value, kind))
+
+
 def _decode_pose(graph: GraphProto, recipe: PoseRecipe) -> None:
     from onnx import TensorProto, helper
 
     (output,) = graph.output
-    batch, joints, height, width = static_shape(output)
-    heatmaps, made = output.name, []
-
-    def node(kind: str, inputs: list[str], name: str, **attributes: int) -> str:
-        made.append(helper.make_node(kind, inputs, [f"decode/{name}"], f"decode/{name}", **attributes))
-        return f"decode/{name}"
-
-    def constant(name: str, value: object, kind: type = np.int64) -> str:
-        return add_constant(graph, f"decode.{name}", np.array(value, kind))
-
-    flat = node("Reshape", [heatmaps, constant("flat", [0, 0, -1])], "flat")
-    score = node("ReduceMax", [flat, constant("last", [2])], "score", keepdims=1)
-    best = node("ArgMax", [flat], "best", axis=2, keepdims=1)
+    batch, joints, _, width = static_shape(output)
+    nodes = _Nodes(graph)
+    flat = nodes.add("Reshape", [output.name, nodes.constant("flat", [0, 0, -1])], "flat")
+    score = nodes.add("ReduceMax", [flat, nodes.constant("last", [2])], "score", keepdims=1)
+    best = nodes.add("ArgMax", [flat], "best", axis=2, keepdims=1)
     # A map without a value above 0 gives (0, 0), as in the runtime.
-    found = node("Greater", [score, constant("zero", 0, np.float32)], "found")
-    index = node("Where", [found, best, constant("origin", 0)], "index")
-    y = node("Div", [index, constant("width", width)], "row")
-    x = node("Mod", [index, constant("width", width)], "column")
-    places = []
-    scale_x, scale_y = heatmap_scale(recipe)
-    axes = (("x", x, width, 1, scale_x), ("y", y, height, width, scale_y))
-    inside = ""
-    if recipe.decode == "quarter":
-        within = []
-        for axis, place, size, _, _ in axes:
-            within.append(node("Greater", [place, constant("one", 1)], f"{axis}_above"))
-            within.append(node("Less", [place, constant(f"{axis}_end", size - 1)], f"{axis}_below"))
-        inside = node("And", within[:2], "inside_x")
-        inside = node("And", [inside, node("And", within[2:], "inside_y")], "inside")
-    for axis, place, _, step, scale in axes:
-        value = node("Cast", [place], f"{axis}_whole", to=TensorProto.FLOAT)
-        if recipe.decode == "quarter":
-            ends = []
-            for side, shift in (("after", step), ("before", -step)):
-                moved = node("Add", [index, constant(f"{axis}_{side}", shift)], f"{axis}_{side}")
-                # Outside the inner region the neighbour may not exist; `inside` discards what is read then.
-                kept = node("Where", [inside, moved, constant("origin", 0)], f"{axis}_{side}_kept")
-                ends.append(node("GatherElements", [flat, kept], f"{axis}_{side}_value", axis=2))
-            slope = node("Sign", [node("Sub", ends, f"{axis}_difference")], f"{axis}_sign")
-            quarter = node("Mul", [slope, constant("quarter", 0.25, np.float32)], f"{axis}_quarter")
-            value = node("Add", [value, quarter], f"{axis}_moved")
-        places.append(node("Mul", [value, constant(f"{axis}_scale", scale, np.float32)], f"{axis}_pixels"))
+    found = nodes.add("Greater", [score, nodes.constant("zero", 0, np.float32)], "found")
+    index = nodes.add("Where", [found, best, nodes.constant("origin", 0)], "index")
+    places = {
+        "x": nodes.add("Mod", [index, nodes.constant("width", width)], "column"),
+        "y": nodes.add("Div", [index, nodes.constant("width", width)], "row"),
+    }
+    inside = _inside(nodes, places, recipe) if recipe.decode == "quarter" else None
+    pixels = []
+    for (axis, place), scale in zip(places.items(), heatmap_scale(recipe).tolist(), strict=True):
+        value = nodes.add("Cast", [place], f"{axis}_whole", to=TensorProto.FLOAT)
+        if inside is not None:
+            step = _quarter(nodes, (flat, index, inside), axis, 1 if axis == "x" else width)
+            value = nodes.add("Add", [value, step], f"{axis}_moved")
+        pixels.append(nodes.add("Mul", [value, nodes.constant(f"{axis}_scale", scale, np.float32)], f"{axis}_pixels"))
     name = output_name(recipe, "end2end")
-    made.append(helper.make_node("Concat", [*places, score], [name], "decode/Concat", axis=2))
-    graph.node.extend(made)
+    graph.node.append(helper.make_node("Concat", [*pixels, score], [name], "decode/Concat", axis=2))
     output.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, (batch, joints, 3)))
+
+
+def _inside(nodes: _Nodes, places: dict[str, str], recipe: PoseRecipe) -> str:
+    """Adds HRNet's rule for the quarter offset (`get_final_preds`): 1 < x < w - 1 and 1 < y < h - 1."""
+    height, width = recipe.heatmap_size
+    within = []
+    for axis, size in (("x", width), ("y", height)):
+        above = nodes.add("Greater", [places[axis], nodes.constant("one", 1)], f"{axis}_above")
+        below = nodes.add("Less", [places[axis], nodes.constant(f"{axis}_end", size - 1)], f"{axis}_below")
+        within.append(nodes.add("And", [above, below], f"{axis}_inside"))
+    return nodes.add("And", within, "inside")
+
+
+def _quarter(nodes: _Nodes, values: tuple[str, str, str], axis: str, step: int) -> str:
+    """Adds a quarter pixel towards the larger neighbour along an axis whose pixels lie `step` apart."""
+    flat, index, inside = values
+    ends = []
+    for side, shift in (("after", step), ("before", -step)):
+        moved = nodes.add("Add", [index, nodes.constant(f"{axis}_{side}", shift)], f"{axis}_{side}")
+        # Elsewhere the neighbour may not exist: both ends then read the origin, and their difference is 0.
+        kept = nodes.add("Where", [inside, moved, nodes.constant("origin", 0)], f"{axis}_{side}_kept")
+        ends.append(nodes.add("GatherElements", [flat, kept], f"{axis}_{side}_value", axis=2))
+    slope = nodes.add("Sign", [nodes.add("Sub", ends, f"{axis}_difference")], f"{axis}_sign")
+    return nodes.add("Mul", [slope, nodes.constant("quarter", 0.25, np.float32)], f"{axis}_quarter")
 
 
 def _decode_segmentation(graph: GraphProto, recipe: SegmentationRecipe) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def to_onnx(net: torch.nn.Module, shape: tuple[int, int, int], *, output: str) -
             verbose=False,
         )
     assert program is not None
-    model = cast("ModelProto", program.model_proto)
+    model = program.model_proto
     _resize_by_factors(model.graph)
     drop_unused(model.graph)
     _rename(model.graph)
@@ -57,8 +57,8 @@ def to_onnx(net: torch.nn.Module, shape: tuple[int, int, int], *, output: str) -
     return model
 
 
-def strip(model: ModelProto) -> None:
-    """Removes stack traces, notes of the exporter and inner shapes in place, and declares opset 18 and IR 9."""
+def strip(model: ModelProto, *, ir_version: int = IR_VERSION) -> None:
+    """Removes stack traces, notes of the exporter and inner shapes in place, and declares the IR version."""
     graph = model.graph
     del model.metadata_props[:]
     del graph.value_info[:]
@@ -66,7 +66,7 @@ def strip(model: ModelProto) -> None:
         item.doc_string = ""
         if item is not model:
             del item.metadata_props[:]
-    model.ir_version = IR_VERSION
+    model.ir_version = ir_version
 
 
 def _resize_by_factors(graph: GraphProto) -> None:

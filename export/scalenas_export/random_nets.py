@@ -2,12 +2,13 @@
 
 Deep nets with plain random weights amplify every rounding error until no two engines agree, and their outputs decide
 nothing. Three steps prevent that: residual branches start small (Goyal et al., 2017, section 5.1, start them at
-zero), BN statistics are measured on drawn scenes, and the last 1x1 convolution is fitted to the scenes' labels by
-ridge regression in closed form. The result knows a little about drawn scenes and nothing about photographs.
+zero), BN statistics are measured on pictures, and the last 1x1 convolution of a segmentation net is fitted to the
+labels of drawn streets by ridge regression in closed form. Heatmaps stay near zero: a random net finds no joints.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scalenas_export.calibration import SEED, SYNTHETIC, Calibration, calibration_pictures, normalised
+from scalenas_export.calibration import SEED, Calibration, normalised
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.tasks import PoseRecipe, Recipe, SegmentationRecipe
-from scalenas_runtime.tasks.sets import ClassSet, JointSet
+from scalenas_runtime.tasks import Recipe, SegmentationRecipe
+from scalenas_runtime.tasks.sets import ClassSet
 
 if TYPE_CHECKING:
     import torch
@@ -26,51 +27,47 @@ if TYPE_CHECKING:
 
 DAMPING = 0.1
 RIDGE = 0.3
-# Pixels of each picture that the regression sees, and the width of the joints' Gaussians, heatmap pixels.
+# Pixels of each picture that the regression sees.
 SAMPLES = 2048
-SIGMA = 2.0
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
-def settle(net: nn.Module, recipe: Recipe, *, seed: int) -> Calibration:
-    """Gives a net with random weights sane outputs, in place, and returns the drawn pictures that took part.
+def settle(net: nn.Module, recipe: Recipe, calibration: Calibration, *, seed: int) -> None:
+    """Gives a net with random weights sane outputs, in place.
 
     Args:
-        net: A static net with initial weights; in eval mode afterwards.
+        net: A static net with initial weights, in eval mode.
         recipe: Task, size and names.
+        calibration: Pictures for the BN statistics; as many streets are drawn for the last convolution.
         seed: Seed of the pixels that the regression samples.
     """
     from scalenas.recalibration import recalibrate
 
-    calibration = calibration_pictures(SYNTHETIC, recipe)
-    assert calibration is not None
     _damp(net)
-    net.eval()
     recalibrate(net, calibration.batches(recipe))
-    try:
-        _fit_head(net, recipe, len(calibration.pictures), seed)
-    except _NoLabels:
-        pass  # Joints or classes that no scene has: the head keeps its small random weights.
-    return calibration
+    if isinstance(recipe, SegmentationRecipe):
+        # Streets do not have every class there is: then the last convolution keeps its small random weights.
+        with contextlib.suppress(_NoLabelsError):
+            _fit_head(net, recipe, len(calibration.pictures), seed)
 
 
-class _NoLabels(Exception):
+class _NoLabelsError(Exception):
     """The scenes have no labels for this recipe."""
 
 
 def _damp(net: nn.Module) -> None:
+    from scalenas.layers import ConvBN
     from torch import nn
 
-    from scalenas.layers import ConvBN
-
-    for module in net.modules():
-        # Without a ReLU of its own: the last of a residual or fusion branch, whose sum goes on.
-        if isinstance(module, ConvBN) and not module.relu:
+    for name, module in net.named_modules():
+        # Without a ReLU of its own: the last of a residual or fusion branch, whose sum goes on. A shortcut is no
+        # branch but the trunk.
+        if isinstance(module, ConvBN) and not module.relu and not name.endswith(".shortcut"):
             nn.init.constant_(module.bn.weight, DAMPING)
 
 
-def _fit_head(net: nn.Module, recipe: Recipe, count: int, seed: int) -> None:
+def _fit_head(net: nn.Module, recipe: SegmentationRecipe, count: int, seed: int) -> None:
     import torch
 
     head = _last_convolution(net)
@@ -115,29 +112,13 @@ def _last_convolution(net: nn.Module) -> nn.Conv2d | None:
     return module if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) else None
 
 
-def _labelled(recipe: Recipe, count: int) -> Iterator[Labelled]:
+def _labelled(recipe: SegmentationRecipe, count: int) -> Iterator[Labelled]:
     """Yields pictures (H, W, 3) with their targets (channels, h, w), or raises where scenes have no such labels."""
     for index in range(count):
         try:
-            yield _person(recipe, index) if isinstance(recipe, PoseRecipe) else _street(recipe, index)
+            yield _street(recipe, index)
         except UserError as error:
-            raise _NoLabels from error
-
-
-def _person(recipe: PoseRecipe, index: int) -> Labelled:
-    from scalenas_runtime.geometry import picture_to_heatmap
-    from scalenas_runtime.preprocess import pose_crops
-    from scalenas_runtime.scenes import person_scene
-
-    joints = JointSet("recipe", recipe.joints, recipe.edges, recipe.flip_pairs, recipe.sigmas)
-    scene = person_scene(SEED, index, size=(recipe.height, recipe.width), joints=joints, portrait=True)
-    crops, transforms = pose_crops(scene.picture, scene.boxes[:1], recipe)
-    places = picture_to_heatmap(scene.joints[:1, :, :2], transforms, recipe)[0]
-    height, width = recipe.heatmap_size
-    rows, columns = np.arange(height)[:, None], np.arange(width)
-    distance = (columns - places[:, 0, None, None]) ** 2 + (rows - places[:, 1, None, None]) ** 2
-    seen = scene.joints[0, :, 2, None, None] > 0
-    return crops[0], np.where(seen, np.exp(-distance / (2 * SIGMA**2)), 0).astype(np.float32)
+            raise _NoLabelsError from error
 
 
 def _street(recipe: SegmentationRecipe, index: int) -> Labelled:

@@ -6,10 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from scalenas_export.graphs import IR_VERSION
 from scalenas_export.onnx_export import strip
 from scalenas_runtime.parity import Comparison, Tolerance, Verdict
 
@@ -43,7 +39,9 @@ class Simplified:
     warning: str = ""
 
 
-def simplify(model: ModelProto, judge: Judge, *, simplifier: Callable[[ModelProto], ModelProto] | None = None) -> Simplified:
+def simplify(
+    model: ModelProto, judge: Judge, *, simplifier: Callable[[ModelProto], ModelProto] | None = None
+) -> Simplified:
     """Returns a simplified graph that `judge` found equal to the given one, or the given one with a warning.
 
     Args:
@@ -59,7 +57,9 @@ def simplify(model: ModelProto, judge: Judge, *, simplifier: Callable[[ModelProt
         return Simplified(model, None, None, f"simplification failed and was rolled back ({reason})")
     if not verdict.passed:
         reasons = "; ".join(verdict.reasons)
-        return Simplified(model, comparison, verdict, f"simplification changed the outputs and was rolled back ({reasons})")
+        return Simplified(
+            model, comparison, verdict, f"simplification changed the outputs and was rolled back ({reasons})"
+        )
     return Simplified(candidate, comparison, verdict)
 
 
@@ -75,14 +75,5 @@ def onnxsim(model: ModelProto) -> ModelProto:
     if not agrees:
         raise RuntimeError("onnxsim found its own result to differ")
     result: ModelProto = simplified
-    keys = {entry.key: entry.value for entry in model.metadata_props}
-    strip(result)
-    for key, value in keys.items():
-        result.metadata_props.add(key=key, value=value)
-    assert result.ir_version == IR_VERSION
+    strip(result, ir_version=model.ir_version)
     return result
-
-
-def stacked(run: Callable[[NDArray[np.uint8]], NDArray[np.float32]], pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Returns the outputs of all pictures, run one by one."""
-    return np.concatenate([run(pictures[index : index + 1]) for index in range(len(pictures))])

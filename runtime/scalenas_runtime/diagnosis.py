@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from scalenas_runtime import kernels
 from scalenas_runtime.backends import BACKENDS, get_backend
@@ -61,7 +62,7 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Returns what works here. Engines are imported; nothing else is, and nothing is raised for a missing one."""
-    installed = package_versions(("onnxruntime", "onnxruntime-gpu", "openvino", "torch", "onnx"))
+    installed = package_versions(("onnxruntime", "onnxruntime-gpu", "openvino", "openvino-telemetry", "torch", "onnx"))
     engines = tuple(_engine(name) for name in BACKENDS)
     there = {*installed, *({"onnxruntime"} if "onnxruntime-gpu" in installed else ())}
     missing = tuple(
@@ -105,6 +106,14 @@ def _warnings(installed: dict[str, str], engines: tuple[EngineStatus, ...]) -> l
             f"the control group allows {quota:g} of {processors} processors: engines start a thread for each and get "
             f"throttled; pass --threads {max(1, int(quota))}"
         )
+    if "openvino-telemetry" in installed and _telemetry_allowed():
+        found.append("OpenVINO reports each import to Intel over the network; to end that: opt_in_out --opt_out")
     if not any(engine.devices for engine in engines):
         found.append("no engine is installed, so nothing can run; add one: pip install 'scalenas-export[onnxruntime]'")
     return found
+
+
+def _telemetry_allowed() -> bool:
+    # What `opt_in_out --opt_out` writes; no file means that reports are sent.
+    answer = Path.home() / "intel" / "openvino_telemetry"
+    return not answer.is_file() or answer.read_text().strip() != "0"

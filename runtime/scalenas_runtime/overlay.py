@@ -20,7 +20,8 @@ def difference_picture(picture: Picture, reference: Array, candidate: Array, rec
     """Returns a picture of both results, uint8 (H', W', 3), BGR.
 
     Pose: the input enlarged, the reference's joints as green rings, the candidate's as red dots, a line between
-    each pair. Segmentation: the reference's classes, the candidate's, and the pixels that differ in red, side by side.
+    each pair. Segmentation: the reference's classes, the candidate's, and the pixels that differ in red, side by side
+    or, where that would be wide, one below the other.
 
     Args:
         picture: The input, uint8 (H, W, 3), BGR.
@@ -59,8 +60,8 @@ def _segmentation(picture: Picture, reference: Array, candidate: Array, recipe: 
     dimmed[differ] = _DIFFERENT
     captions = ("reference", "candidate", f"differ: {differ.mean():.3%}")
     for panel, caption in zip((*panels, dimmed), captions, strict=True):
-        _write(panel, caption, (10, 24), 0.7)
-    return np.concatenate([*panels, dimmed], axis=1)
+        _write(panel, caption, (10, 10 + recipe.height // 24), max(0.4, recipe.height / 800))
+    return np.concatenate([*panels, dimmed], axis=0 if recipe.width > recipe.height else 1)
 
 
 def _fixed(place: Array, scale: int) -> tuple[int, int]:

@@ -83,8 +83,9 @@ def as_picture(array: NDArray[Any]) -> Picture:
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
     """Keeps OpenCV's own log lines off stderr inside the block; the errors raised here say it better."""
-    logging = cv2.utils.logging
-    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    # OpenCV 4 has the function on its top level; silent is 0 in both.
+    logging = getattr(cv2.utils, "logging", cv2)
+    before = logging.setLogLevel(0)
     try:
         yield
     finally:

@@ -58,7 +58,7 @@ class PoseResult:
     def __iter__(self) -> Iterator[PoseResult]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, index: int | slice | list[int] | NDArray[Any]) -> PoseResult:
+    def __getitem__(self, index: int | slice | list[int] | list[bool] | NDArray[Any]) -> PoseResult:
         """Returns the chosen persons as a `PoseResult`; an integer gives a result of one person.
 
         Raises:
@@ -107,7 +107,9 @@ class PoseResult:
 
         There is no `bbox`, so that COCO's tools take the area from the joints, as they do for HRNet's results.
         """
-        triples = np.concatenate([self.keypoints, self.scores[:, :, np.newaxis]], 2).reshape(len(self), -1)
+        triples = np.concatenate([self.keypoints, self.scores[:, :, np.newaxis]], 2).reshape(
+            len(self), 3 * len(self.recipe.joints)
+        )
         return [
             {"image_id": image_id, "category_id": category_id, "keypoints": row, "score": score}
             for row, score in zip(triples.tolist(), self.person_scores.tolist(), strict=True)

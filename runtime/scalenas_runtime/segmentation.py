@@ -5,26 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scalenas_runtime.decode.segmentation import (
-    WindowLogits,
-    class_map,
-    covered,
-    fitted_size,
-    merge_flipped,
-    window_offsets,
-)
+from scalenas_runtime.decode.segmentation import WindowLogits, class_map, merge_flipped
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.pictures import Picture, as_picture
-from scalenas_runtime.pose import Timing
+from scalenas_runtime.pose import Timing, default_target
+from scalenas_runtime.preprocess_segmentation import Plan, plan_inputs, write_input
 from scalenas_runtime.results import SegmentationResult
 from scalenas_runtime.session import Session
 from scalenas_runtime.sources import Source, open_source
@@ -35,7 +27,6 @@ if TYPE_CHECKING:
     from scalenas_runtime.bundle import Bundle
 
 Float = NDArray[np.float32]
-Size = tuple[int, int]
 
 
 class Segmenter:
@@ -103,7 +94,7 @@ class Segmenter:
         recipe = opened.recipe
         if not isinstance(recipe, SegmentationRecipe):
             raise UserError(f"{opened.path} is a bundle for pose, not segmentation; load it with PoseEstimator")
-        session = opened.load(target or _first_target(opened), build=build, threads=threads, batch=batch)
+        session = opened.load(target or default_target(opened), build=build, threads=threads, batch=batch)
         try:
             return cls(session, recipe)
         except BaseException:
@@ -131,14 +122,16 @@ class Segmenter:
         picture = as_picture(picture)
         buffers = self._spare.pop() if self._spare else _Buffers(self.batch, self.recipe)
         try:
-            if self.recipe.fit == "sliding":
-                logits, extent, inferring = self._slide(picture, buffers)
-            else:
-                logits, extent, inferring = self._whole(picture, buffers)
+            plan = plan_inputs((picture.shape[0], picture.shape[1]), self.recipe)
+            logits, inferring = self._logits(picture, plan, buffers)
             decoding = time.perf_counter()
             _check_finite(logits, self.recipe)
-            size = (picture.shape[0], picture.shape[1])
-            labels = class_map(logits, size, align_corners=self.recipe.align_corners, extent=extent)
+            labels = class_map(
+                logits,
+                (picture.shape[0], picture.shape[1]),
+                align_corners=self.recipe.align_corners,
+                extent=plan.extent(self.recipe),
+            )
         finally:
             self._spare.append(buffers)
         end = time.perf_counter()
@@ -167,41 +160,24 @@ class Segmenter:
     ) -> None:
         self.close()
 
-    def _whole(self, picture: Picture, buffers: _Buffers) -> tuple[Float, tuple[Fraction, Fraction], float]:
-        """Returns the logits (C, h, w) of the whole picture, the part that shows it, and the engine's seconds."""
-        recipe, given = self.recipe, (picture.shape[0], picture.shape[1])
-        limits = (recipe.height, recipe.width)
-        height, width = fitted_size(given, limits) if recipe.fit == "pad" else limits
-        place = buffers.pictures[0]
-        cv2.resize(picture, (width, height), dst=place[:height, :width], interpolation=cv2.INTER_LINEAR)
-        _pad(place, height, width, recipe)
-        logits, seconds = self._infer(buffers)
-        return logits[0], self._extent((height, width), limits, recipe.logits_size), seconds
-
-    def _slide(self, picture: Picture, buffers: _Buffers) -> tuple[Float, tuple[Fraction, Fraction], float]:
-        """Returns the merged logits (C, h, w) of all windows, the part that shows the picture, the engine's seconds."""
-        recipe, given = self.recipe, (picture.shape[0], picture.shape[1])
-        window, stride = (recipe.height, recipe.width), recipe.stride
-        tops, lefts = (
-            window_offsets(length, side, overlap=recipe.overlap, stride=stride)
-            for length, side in zip(given, window, strict=True)
-        )
-        total = (tops[-1] + window[0], lefts[-1] + window[1])
-        merged = (total[0] // stride, total[1] // stride)
-        places = [(top, left) for top in tops for left in lefts]
-        buffers.merged.begin((len(recipe.classes), *merged))
+    def _logits(self, picture: Picture, plan: Plan, buffers: _Buffers) -> tuple[Float, float]:
+        """Returns the logits (C, h, w) of all inputs together, and the engine's seconds."""
+        count, stride = len(plan.offsets), self.recipe.stride
+        if count > 1:
+            buffers.merged.begin((len(self.recipe.classes), *plan.logits_size(self.recipe)))
         seconds = 0.0
-        for start in range(0, len(places), self.batch):
-            chunk = places[start : start + self.batch]
-            for place, (top, left) in zip(buffers.pictures, chunk, strict=False):
-                part = picture[top : top + window[0], left : left + window[1]]
-                place[: part.shape[0], : part.shape[1]] = part
-                _pad(place, part.shape[0], part.shape[1], recipe)
+        for start in range(0, count, self.batch):
+            chunk = range(start, min(start + self.batch, count))
+            for index, out in zip(chunk, buffers.pictures, strict=False):
+                write_input(picture, plan, index, self.recipe, out)
             logits, taken = self._infer(buffers)
             seconds += taken
-            for one, (top, left) in zip(logits, chunk, strict=False):
+            if count == 1:
+                return logits[0], seconds
+            for index, one in zip(chunk, logits, strict=False):
+                top, left = plan.offsets[index]
                 buffers.merged.add(one, top // stride, left // stride)
-        return buffers.merged.mean(), self._extent(given, total, merged), seconds
+        return buffers.merged.mean(), seconds
 
     def _infer(self, buffers: _Buffers) -> tuple[Float, float]:
         """Returns the logits (B, C, h, w) of the buffers' pictures, flip test included, and the engine's seconds."""
@@ -215,13 +191,6 @@ class Segmenter:
         self._session.run({self._input: buffers.pictures}, out={self._output: buffers.mirrored})
         seconds += time.perf_counter() - start
         return merge_flipped(buffers.logits, buffers.mirrored), seconds
-
-    def _extent(self, content: Size, total: Size, logits: Size) -> tuple[Fraction, Fraction]:
-        height, width = (
-            covered(part, whole, count, align_corners=self.recipe.align_corners)
-            for part, whole, count in zip(content, total, logits, strict=True)
-        )
-        return height, width
 
 
 @dataclass(slots=True, eq=False)
@@ -241,19 +210,6 @@ class _Buffers:
         self.merged = WindowLogits()
 
 
-def _pad(place: Picture, height: int, width: int, recipe: SegmentationRecipe) -> None:
-    """Fills what lies beyond the first `height` x `width` pixels: border pixels repeated, then `recipe.border`.
-
-    Pixels are repeated up to the next multiple of the stride, so that no logit mixes the picture with the border.
-    """
-    bottom = -(-height // recipe.stride) * recipe.stride
-    right = -(-width // recipe.stride) * recipe.stride
-    place[height:bottom, :width] = place[height - 1, :width]
-    place[:bottom, width:right] = place[:bottom, width - 1 : width]
-    place[bottom:] = recipe.border
-    place[:bottom, right:] = recipe.border
-
-
 def _check_finite(logits: Float, recipe: SegmentationRecipe) -> None:
     # NaN and plus infinity both show in the maximum; minus infinity is how some nets switch a class off.
     if logits.max() < np.inf:
@@ -263,13 +219,3 @@ def _check_finite(logits: Float, recipe: SegmentationRecipe) -> None:
         f"the logits of class {recipe.classes[index]} hold NaN or infinities: the engine's numbers overflow; "
         "run `verify`, and take a target of higher precision"
     )
-
-
-def _first_target(bundle: Bundle) -> str:
-    targets = bundle.targets()
-    if not targets:
-        raise UserError(
-            f"{bundle.path} has no engine that fits here; build one with: "
-            f"scalenas-export build {bundle.path} --target onnxruntime:cpu/fp32"
-        )
-    return targets[0]

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
+S = TypeVar("S", bound="Session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Session(ABC):
         if first:
             self._close()
 
-    def __enter__(self) -> Session:
+    def __enter__(self: S) -> S:
         return self
 
     def __exit__(

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,9 @@ from scalenas_runtime.pictures import Picture, as_picture, quiet_opencv, read_pi
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm", ".pnm")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts")
+# Frames per second where neither container nor time stamps say, and how many stamps are looked at.
+_RATE = 25.0
+_STAMPS = 6
 _URL = re.compile(r"(rtsps?|rtmp|rtp|udp|tcp|https?)://")
 
 
@@ -29,7 +33,7 @@ class Frame:
         picture: uint8 (H, W, 3), BGR; the receiver owns it.
         name: File name of a picture; `<video>_<index>` (six digits) of a video's or camera's frame.
         index: Place in its source, from 0.
-        time: Seconds since the start of the video or stream; None for pictures.
+        time: Seconds since the start of the video or stream, growing; None for pictures.
         path: The picture's file; None for videos and cameras.
     """
 
@@ -61,7 +65,7 @@ class Source(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Returns the number of frames; of a video, what its container claims.
+        """Returns the number of frames; of a video, about what its container claims.
 
         Raises:
             TypeError: the number is not known (live sources).
@@ -95,24 +99,28 @@ class VideoSource(Source):
         self.kind = "live" if live else "video"
         capture = _open(address, name)
         try:
-            rate = float(capture.get(cv2.CAP_PROP_FPS))
-            count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            claimed = float(capture.get(cv2.CAP_PROP_FPS))
+            count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            rate = claimed if live else _measured_rate(capture) or claimed
         finally:
             capture.release()
         # Containers without a rate report 0, some webcams a nonsense of thousands.
         self.rate = rate if 0 < rate <= 1000 else None
-        self._count = None if live or count <= 0 else count
+        # A container that counts fields claims twice the rate and twice the frames.
+        self._count = None if live or not count > 0 or not claimed > 0 else round(count * rate / claimed)
 
     def __iter__(self) -> Iterator[Frame]:
         capture = _open(self.address, self.name)
-        start = time.monotonic()
+        start, seconds = time.monotonic(), 0.0
         try:
             index = 0
             while True:
                 good, picture = capture.read()
                 if not good or picture is None:
                     break
-                seconds = time.monotonic() - start if self.kind == "live" else index / (self.rate or 25.0)
+                stamp = time.monotonic() - start if self.kind == "live" else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                # Stamps that stand still or jump back (damaged files) would stop a tracker.
+                seconds = stamp if index == 0 or stamp > seconds else seconds + 1 / (self.rate or _RATE)
                 yield Frame(as_picture(picture), f"{self.name}_{index:06d}", index, time=seconds)
                 index += 1
         finally:
@@ -185,6 +193,17 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     """Returns a sort key that puts frame_2 before frame_10."""
     parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
+
+
+def _measured_rate(capture: cv2.VideoCapture) -> float:
+    """Returns frames per second by the time stamps of the first frames; 0 where they do not grow."""
+    stamps = []
+    for _ in range(_STAMPS):
+        if not capture.grab():
+            break
+        stamps.append(float(capture.get(cv2.CAP_PROP_POS_MSEC)))
+    steps = [later - earlier for earlier, later in pairwise(stamps)]
+    return 1000 * len(steps) / sum(steps) if steps and min(steps) > 0 else 0.0
 
 
 def _open(address: str | int, name: str) -> cv2.VideoCapture:

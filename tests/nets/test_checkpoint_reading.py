@@ -62,8 +62,8 @@ def state() -> dict[str, Tensor]:
     }
 
 
-def foreign_class() -> type:
-    """A class whose module cannot be imported where the checkpoint is read."""
+def foreign_module() -> types.ModuleType:
+    """A module that cannot be imported where the checkpoint is read."""
     module = types.ModuleType("training_framework_not_installed")
     exec(
         "class History:\n"
@@ -79,7 +79,7 @@ def foreign_class() -> type:
             value.__module__ = module.__name__
     module.note.__module__ = module.__name__
     sys.modules[module.__name__] = module
-    return module  # type: ignore[return-value]
+    return module
 
 
 def check(path: Path, expected: dict[str, Tensor]) -> None:
@@ -125,7 +125,7 @@ def test_state_dict_of_a_module_is_read(tmp_path: Path) -> None:
 def test_foreign_objects_become_inert_and_are_never_imported(
     tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = foreign_class()
+    module = foreign_module()
     owned = tmp_path / "owned"
     history, box, table = module.History(), module.Box([1, 2]), module.Table(a=1)
     expected = state()
@@ -223,11 +223,31 @@ def tensor(arguments: bytes) -> bytes:
         # BUILD on what a name leads to would change the reader itself.
         (b"\x80\x02" + REBUILD + b"N}X\x08\0\0\0__code__K\x01s\x86b.", "tries to change how tensors are rebuilt"),
         (b"\x80\x02ccollections\nOrderedDict\nN}X\x01\0\0\0aK\x01s\x86b.", "truncated or damaged"),
+        (b"\x80\x02ctorch\nFloatStorage\n}X\x05\0\0\0dtypeX\x03\0\0\0hubsb.", "truncated or damaged"),
+        (b"\x80\x02ctorch\nFloatStorage\nN}X\x05\0\0\0dtypeX\x03\0\0\0hubs\x86b.", "truncated or damaged"),
+        (b"\x80\x02}X\x01\0\0\0wcev\x1b[2Jil\nthing\ns.", r"no state dict"),
+        (b"\x80\x02cev\x1b[2Jil\nthing\n)R.", r"an object of class ev\?\[2Jil\.thing where"),
         (b"\x80\x02X\x01\0\0\0aQ.", "an object outside the pickle is not a storage"),
         (b"\x80\x02cposix\nsystem\n(X\x02\0\0\0lstR.", r"would need to run os\.system"),
         (b"(S'ls'\nios\nsystem\n.", r"neither a torch checkpoint"),
     ],
-    ids=["long", "offset", "negative", "repeated", "ranks", "text", "build", "build-class", "pid", "global", "inst"],
+    ids=[
+        "long",
+        "offset",
+        "negative",
+        "repeated",
+        "ranks",
+        "text",
+        "build",
+        "build-class",
+        "build-type",
+        "build-slots",
+        "class",
+        "control",
+        "pid",
+        "global",
+        "inst",
+    ],
 )
 def test_hand_written_pickles_end_in_one_line(tmp_path: Path, opcodes: bytes, message: str) -> None:
     path = tmp_path / "c.pth"
@@ -239,7 +259,7 @@ def test_hand_written_pickles_end_in_one_line(tmp_path: Path, opcodes: bytes, me
 
 @FORMATS
 def test_object_in_the_place_of_a_tensor_is_named(tmp_path: Path, zipped: bool) -> None:
-    module = foreign_class()
+    module = foreign_module()
     path = write(tmp_path / "c.pth", {"a": torch.ones(1), "b": module.History()}, zipped)
     with pytest.raises(UserError, match=r"b is an object of class training_framework_not_installed\.History where"):
         read_checkpoint(path)

@@ -1,3 +1,4 @@
+import functools
 import json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,6 +24,12 @@ def public(*, corners: bool | None = None, width: int = 4, outputs: int = 17, **
     net = PublicHRNet(width=width, outputs=outputs, corners=corners, **shape).eval()  # type: ignore[arg-type]
     enliven(net, seed=3)
     return net
+
+
+@functools.cache
+def plain_state() -> State:
+    """The state dict of the default net; not to be changed."""
+    return dict(public().state_dict())
 
 
 def options(recipe: str, kind: str = "static", **fields: object) -> ImportOptions:
@@ -94,7 +101,7 @@ def test_imported_net_gives_what_the_public_net_gives(
 
 
 def test_supernet_import_agrees_exactly_with_static_import_and_tells_what_it_initialised(tmp_path: Path) -> None:
-    path = save(tmp_path / "net.pth", public().state_dict())
+    path = save(tmp_path / "net.pth", plain_state())
     static, shared = (import_checkpoint(path, options("hrnet-pose", kind)) for kind in ("static", "supernet"))
     assert static.spec == shared.spec
     net = Supernet(get_space("scalenas"), shared.weights.settings).eval()
@@ -152,7 +159,7 @@ def test_absolute_bn_recipe_scales_by_magnitude(tmp_path: Path) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_pose_recipes_fix_everything_but_the_net(tmp_path: Path, recipe: str, fields: dict[str, object]) -> None:
-    path = save(tmp_path / "net.pth", public().state_dict())
+    path = save(tmp_path / "net.pth", plain_state())
     made = import_checkpoint(path, options(recipe, size=None)).weights.recipe
     assert isinstance(made, PoseRecipe)
     assert {name: getattr(made, name) for name in fields} == fields
@@ -221,19 +228,19 @@ ONE = torch.ones(1)
 def test_checkpoint_that_does_not_fit_is_refused(
     tmp_path: Path, recipe: str, change: Callable[[State], State], message: str
 ) -> None:
-    path = save(tmp_path / "net.pth", change(public().state_dict()))
+    path = save(tmp_path / "net.pth", change(plain_state()))
     with pytest.raises(UserError, match=message):
         import_checkpoint(path, options(recipe))
 
 
 def test_long_lists_are_capped_with_a_count(tmp_path: Path) -> None:
-    state = {name: tensor for name, tensor in public().state_dict().items() if "stage4" not in name}
+    state = {name: tensor for name, tensor in plain_state().items() if "stage4" not in name}
     with pytest.raises(UserError, match=r"^\S+: .* \d+ missing: .* and \d+ more$"):
         import_checkpoint(save(tmp_path / "net.pth", state), options("hrnet-pose"))
 
 
 def test_width_asked_for_is_checked(tmp_path: Path) -> None:
-    path = save(tmp_path / "net.pth", public().state_dict())
+    path = save(tmp_path / "net.pth", plain_state())
     with pytest.raises(UserError, match="is a checkpoint of width 4, asked for is width 32"):
         import_checkpoint(path, options("hrnet-pose", width=32))
 
@@ -256,7 +263,7 @@ def command(path: Path, out: Path, *more: str) -> list[str]:
 
 
 def test_command_writes_weights_and_prints_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = save(tmp_path / "net.pth", OrderedDict(public().state_dict()))
+    path = save(tmp_path / "net.pth", OrderedDict(plain_state()))
     out = tmp_path / "w.safetensors"
     assert run(command(path, out, "--json")) == 0
     report = json.loads(capsys.readouterr().out)
@@ -285,12 +292,28 @@ def test_command_writes_weights_and_prints_the_recipe(tmp_path: Path, capsys: py
 def test_command_refuses_in_one_line_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
 ) -> None:
-    path = save(tmp_path / "net.pth", public().state_dict())
+    path = save(tmp_path / "net.pth", plain_state())
     assert run(command(path, tmp_path / "w.safetensors", *more)) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
     assert [item.name for item in tmp_path.iterdir()] == ["net.pth"]
+
+
+def test_command_takes_its_options_from_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "import.yaml"
+    config.write_text("as: supernet\nrecipe: dark\nsize: 64x64\nout: w.safetensors\n")
+    assert run(["import-checkpoint", "net.pth", "--config", str(config), "--seed", "5", "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    for line in ("as: supernet", "recipe: dark", "seed: 5", "size: 64x64"):
+        assert line in printed.splitlines()
+
+
+def test_imagenet_weights_of_mmpose_are_named(tmp_path: Path) -> None:
+    state = {name: tensor for name, tensor in plain_state().items() if not name.startswith("final_layer")}
+    path = save(tmp_path / "net.pth", {"state_dict": {**state, "head.0.0.0.conv1.weight": ONE}})
+    with pytest.raises(UserError, match=r"an ImageNet classification head \(head\)"):
+        import_checkpoint(path, options("mmpose"))
 
 
 def test_command_keeps_a_file_that_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

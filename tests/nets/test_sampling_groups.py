@@ -19,7 +19,7 @@ from scalenas_runtime.errors import UserError
 
 SPACE = get_space("scalenas")
 SEG: Mapping[str, Json] = {"task": "segmentation"}
-DRAWS = 1500
+DRAWS = 800
 
 # group: (pose W32 256x192 mean G, its deviation, seg W32 mean G, its deviation, blocks, fusions pose, fusions seg);
 # figures as printed in the published measurement of 3000 draws, None where none is printed.
@@ -58,7 +58,7 @@ def test_groups_reproduce_the_published_means(group: str, task: str) -> None:
 
 
 def test_nine_groups_and_the_eleven_slots_are_those_published() -> None:
-    assert list(SPACE.groups()) == list(PUBLISHED)[1:4:1][0:0] + [
+    assert list(SPACE.groups()) == [
         f"depth{depths}_fuse{odds}" for odds in (0.2, 0.5, 0.8) for depths in ("2-3", "3-4", "4-5")
     ]
     cycle = SPACE.cycle()

@@ -143,3 +143,6 @@ def test_file_round_trip_and_malformed_files(tmp_path: Path) -> None:
     broken.write_text("{}")
     with pytest.raises(UserError, match=r"broken\.json: spec: the key 'schema' is missing"):
         SubnetSpec.read(broken)
+    broken.write_text('{"genes": {"depth": 1, "depth": 2}}')
+    with pytest.raises(UserError, match=r"broken\.json: spec: the key 'depth' stands twice in one object"):
+        SubnetSpec.read(broken)

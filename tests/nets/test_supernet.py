@@ -9,10 +9,11 @@ from scalenas.space import Settings
 from scalenas.spec import SubnetSpec
 from tests.nets.lively import enliven
 
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 
 SPACE = get_space("scalenas")
-BILINEAR = {"mode": "bilinear", "align_corners": True}
+BILINEAR: dict[str, Json] = {"mode": "bilinear", "align_corners": True}
 CASES: list[tuple[str, int, Settings]] = [
     ("pose-w4", 30, {"task": "pose", "width": 4, "modules": [1, 2, 1]}),
     ("pose-w6-bilinear", 12, {"task": "pose", "width": 6, "modules": [1, 1, 1], "fuse_upsample": BILINEAR}),

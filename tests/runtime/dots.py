@@ -54,7 +54,7 @@ def dot_session(folder: Path, batch: int = 1) -> Session:
 
 
 def dot_picture(places: NDArray[Any], *, size: tuple[int, int], sigma: float = 8) -> NDArray[np.uint8]:
-    """A black picture of `size` (height, width) with a soft dot at each place (N, 3, 2) x, y, in its joint's channel."""
+    """A black picture of `size` (height, width) with soft dots at `places` (N, 3, 2), each in its joint's channel."""
     y, x = np.mgrid[: size[0], : size[1]]
     picture = np.zeros((*size, 3))
     for person in np.asarray(places, np.float64):

@@ -110,7 +110,7 @@ def test_other_documents_are_refused(document: object, message: str, tmp_path: P
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none.json: no such file"):
+    with pytest.raises(UserError, match=r"none\.json: no such file"):
         read_boxes(tmp_path / "none.json")
 
 

@@ -26,7 +26,8 @@ def gaussians(places: NDArray[Any], *, size: tuple[int, int] = (64, 48), sigma: 
     """Heatmaps (N, K, h, w) with an unrounded Gaussian of height 1 at every place (N, K, 2)."""
     y, x = np.mgrid[: size[0], : size[1]]
     distance = (x - places[..., 0, None, None]) ** 2 + (y - places[..., 1, None, None]) ** 2
-    return np.exp(-distance / (2 * sigma**2)).astype(np.float32)
+    maps: Heatmaps = np.exp(-distance / (2 * sigma**2)).astype(np.float32)
+    return maps
 
 
 def noise_maps(seed: int, size: tuple[int, int]) -> Heatmaps:
@@ -94,7 +95,9 @@ def decode_by_hand(heatmap: NDArray[Any], method: Method, blur: int) -> tuple[fl
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("size", "blur"), [((64, 48), 11), ((32, 24), 3), ((17, 9), 5)], ids=["64x48", "32x24", "17x9"])
+@pytest.mark.parametrize(
+    ("size", "blur"), [((64, 48), 11), ((32, 24), 3), ((17, 9), 5)], ids=["64x48", "32x24", "17x9"]
+)
 def test_it_agrees_with_plain_loops(method: Method, size: tuple[int, int], blur: int) -> None:
     maps = noise_maps(size[0], size)
     points, scores = decode_heatmaps(maps, recipe(method, blur=blur))
@@ -108,9 +111,7 @@ def test_it_agrees_with_plain_loops(method: Method, size: tuple[int, int], blur:
             np.testing.assert_allclose(points[person, joint], [x, y], atol=slack, err_msg=f"{person} {joint}")
 
 
-@pytest.mark.parametrize(
-    ("method", "limit"), [("argmax", 0.5), ("quarter", 0.25), ("dark", 0.05), ("dark-udp", 0.05)]
-)
+@pytest.mark.parametrize(("method", "limit"), [("argmax", 0.5), ("quarter", 0.25), ("dark", 0.05), ("dark-udp", 0.05)])
 def test_known_places_are_found(method: Method, limit: float) -> None:
     places = np.random.default_rng(0).uniform((8, 8), (40, 56), (20, 4, 2))
     points, scores = decode_heatmaps(gaussians(places), recipe(method))
@@ -168,7 +169,7 @@ def test_very_small_maps_are_decoded(method: Method) -> None:
 def test_heatmaps_that_are_not_finite_are_an_error_that_names_the_joint(method: Method, value: float) -> None:
     maps = gaussians(np.full((2, 4, 2), 20.0))
     maps[1, 2, 60, 40] = value
-    with pytest.raises(UserError, match="heatmap 1 of joint joint2 holds NaN or infinities: .* higher precision"):
+    with pytest.raises(UserError, match=r"heatmap 1 of joint joint2 holds NaN or infinities: .* higher precision"):
         decode_heatmaps(maps, recipe(method))
 
 

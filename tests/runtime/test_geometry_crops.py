@@ -31,9 +31,9 @@ def recipe(affine: Affine = "classic", **fields: Any) -> PoseRecipe:
 
 def test_the_box_is_widened_to_the_aspect_ratio_and_then_padded() -> None:
     centres, extents = box_extents(np.array([[0, 0, 30, 100], [10, 0, 310, 100]], np.float32), recipe())
-    np.testing.assert_allclose(centres, [[15, 50], [160, 50]])
+    np.testing.assert_allclose(centres, np.array([[15, 50], [160, 50]]))
     # 192:256 is 3:4: the tall box gets 75 x 100, the wide one 300 x 400; both times 1.25.
-    np.testing.assert_allclose(extents, [[93.75, 125], [375, 500]])
+    np.testing.assert_allclose(extents, np.array([[93.75, 125], [375, 500]]))
 
 
 def test_classic_is_hrnets_three_point_transform() -> None:
@@ -50,8 +50,8 @@ def test_udp_maps_the_extent_onto_the_outer_pixel_centres() -> None:
     transforms = crop_transforms(BOXES, recipe("udp"))
     centres, extents = box_extents(BOXES, recipe("udp"))
     corners = np.stack([centres - extents / 2, centres, centres + extents / 2], 1)
-    expected = [[0, 0], [95.5, 127.5], [191, 255]]
-    np.testing.assert_allclose(picture_to_crop(corners, transforms), [expected] * 3, atol=1e-9)
+    expected = np.array([[[0, 0], [95.5, 127.5], [191, 255]]] * 3)
+    np.testing.assert_allclose(picture_to_crop(corners, transforms), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,9 @@ NAN, INF = float("nan"), float("inf")
     ],
 )
 def test_a_bad_box_is_named_by_index_and_values(box: list[float], message: str) -> None:
+    boxes = np.array([[0, 0, 10, 10], box])
     with pytest.raises(UserError, match=message):
-        check_boxes([[0, 0, 10, 10], box], 480, 640)
+        check_boxes(boxes, 480, 640)
 
 
 @pytest.mark.parametrize(
@@ -172,15 +173,17 @@ def test_crops_go_into_the_callers_buffer() -> None:
     out = np.full((4, 256, 192, 3), 9, np.uint8)
     crops, _ = pose_crops(picture, np.array([[5, 5, 40, 40]], np.float32), recipe(), out=out)
     assert crops.base is out
-    np.testing.assert_array_equal(
-        out[0], pose_crops(picture, np.array([[5, 5, 40, 40]], np.float32), recipe())[0][0]
-    )
+    np.testing.assert_array_equal(out[0], pose_crops(picture, np.array([[5, 5, 40, 40]], np.float32), recipe())[0][0])
     assert (out[1:] == 9).all()
 
 
 @pytest.mark.parametrize(
     "out",
-    [np.zeros((1, 256, 192, 3), np.float32), np.zeros((0, 256, 192, 3), np.uint8), np.zeros((1, 192, 256, 3), np.uint8)],
+    [
+        np.zeros((1, 256, 192, 3), np.float32),
+        np.zeros((0, 256, 192, 3), np.uint8),
+        np.zeros((1, 192, 256, 3), np.uint8),
+    ],
     ids=["dtype", "too few", "size"],
 )
 def test_a_buffer_that_does_not_fit_is_refused(out: Any) -> None:

@@ -56,7 +56,8 @@ def test_without_boxes_the_whole_picture_is_one(one: Session) -> None:
 
 
 def test_no_boxes_give_an_empty_result(one: Session) -> None:
-    for boxes in ([], np.zeros((0, 4), np.float32)):
+    nothing: tuple[Any, ...] = ([], np.zeros((0, 4), np.float32))
+    for boxes in nothing:
         result = PoseEstimator(one, dot_recipe()).estimate(PICTURE, boxes)
         assert len(result) == 0
         assert result.keypoints.shape == (0, 3, 2)
@@ -66,7 +67,7 @@ def test_no_boxes_give_an_empty_result(one: Session) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 11])
 @pytest.mark.parametrize("flip", [False, True], ids=["plain", "flip"])
 def test_batches_give_what_single_crops_give(one: Session, four: Session, count: int, flip: bool) -> None:
-    boxes = np.random.default_rng(count).uniform(0, 60, (count, 4)).astype(np.float32) + [0, 0, 200, 150]
+    boxes = np.random.default_rng(count).uniform((0, 0, 200, 150), (60, 60, 260, 210), (count, 4)).astype(np.float32)
     recipe = dot_recipe(flip_test=flip)
     single = PoseEstimator(one, recipe).estimate(PICTURE, boxes)
     for sessions in (four, [one, four]):

@@ -33,7 +33,7 @@ def test_persons_are_chosen_by_number_slice_list_and_mask() -> None:
     assert len(three) == 3
     np.testing.assert_array_equal(three[1].keypoints, three.keypoints[1:2])
     np.testing.assert_array_equal(three[-1].boxes, three.boxes[2:])
-    assert three[np.int64(2)].ids is not None
+    assert three[2].ids is not None
     chosen: tuple[Any, ...] = (slice(0, 2), [0, 1], np.array([True, True, False]))
     for choice in chosen:
         part = three[choice]
@@ -74,6 +74,8 @@ def test_json_names_every_joint_and_is_json() -> None:
     assert [point["name"] for point in first["keypoints"]] == list(RECIPE.joints)
     assert first["keypoints"][0]["x"] == pytest.approx(float(result(2).keypoints[0, 0, 0]), abs=1e-3)
     assert no_persons(RECIPE).to_json() == {"task": "pose", "persons": []}
+    assert no_persons(RECIPE).to_coco(5) == []
+    assert len(no_persons(RECIPE).filter(0.1)) == 0
 
 
 def test_coco_results_are_read_by_cocos_own_tool() -> None:
@@ -114,7 +116,11 @@ def test_coco_results_are_read_by_cocos_own_tool() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("keypoints", np.zeros((2, 4, 2), np.float32), r"keypoints must be float32 \(2, 3, 2\), got float32 \(2, 4, 2\)"),
+        (
+            "keypoints",
+            np.zeros((2, 4, 2), np.float32),
+            r"keypoints must be float32 \(2, 3, 2\), got float32 \(2, 4, 2\)",
+        ),
         ("scores", np.zeros((2, 3)), "scores must be float32 .*got float64"),
         ("box_scores", np.zeros(3, np.float32), r"box_scores must be float32 \(2,\)"),
         ("ids", np.zeros(2, np.int32), "ids must be int64"),
@@ -138,4 +144,4 @@ def test_class_shares_sum_to_one_and_go_into_json() -> None:
     assert one.shares() == {"road": 0.25, "sky": 0.75}
     assert json.loads(json.dumps(one.to_json()))["shares"] == {"road": 0.25, "sky": 0.75}
     with pytest.raises(ValueError, match=r"class_map must be uint8 \(H, W\), got int64"):
-        SegmentationResult(np.zeros((2, 2), np.int64), recipe)  # type: ignore[arg-type]
+        SegmentationResult(np.zeros((2, 2), np.int64), recipe)

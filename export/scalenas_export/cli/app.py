@@ -83,7 +83,9 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        # Of a copy or move that failed, the second name is the place that was written to.
+        name = error.filename2 or error.filename
+        place = f"{name}: " if name else ""
         return _fail(f"{place}{error.strerror or error}", 2)
     return result if isinstance(result, int) else 0
 

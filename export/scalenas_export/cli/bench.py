@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @verb("bench")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", multiple=True, help="backend:device/precision; may be given again. All that work here.")
+@click.option(
+    "--target", multiple=True, help="backend:device/precision; again for more. A bundle's own, or all that work here."
+)
 @click.option("--grade", type=click.Choice(["search", "standard", "report"]), default="standard", show_default=True)
 @click.option("--stat", type=click.Choice(["median", "p90", "p95", "p99"]), default="median", show_default=True)
 @click.option("--seconds", type=float, help="Timed seconds a target, instead of the grade's seconds and samples.")
@@ -70,7 +72,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         raise UserError(f"{model} does not exist; name a bundle or an ONNX file")
     if export_times is not None and export_times.suffix not in (".json", ".csv"):
         raise UserError(f"times are exported as .json or .csv, got {export_times}")
-    targets = [Target.parse(text) for text in dict.fromkeys(target)] or _all_targets()
+    targets = [Target.parse(text) for text in dict.fromkeys(target)] or _targets(model)
     configs = [EngineConfig(item, threads, hint, streams, batch, io) for item in targets]
     if print_equivalent:
         lines = [line for config in configs if (line := _equivalent(model, config, seconds))]
@@ -98,10 +100,14 @@ def command(  # noqa: PLR0913 - one parameter per option
     emit(plain, "\n".join([*text, f"records and samples: {folder}"]), as_json=as_json)
 
 
-def _all_targets() -> list[Target]:
+def _targets(model: Path) -> list[Target]:
+    """Returns the targets that a bundle has engines for, or else all that work here."""
     from scalenas_runtime.backends import BACKENDS, get_backend
+    from scalenas_runtime.bundle import Bundle
     from scalenas_runtime.targets import Target
 
+    if model.suffix != ".onnx" and (own := Bundle.open(model).targets()):
+        return [Target.parse(text) for text in own]
     found = []
     for name in BACKENDS:
         try:

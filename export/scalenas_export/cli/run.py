@@ -223,8 +223,5 @@ def _summary(report: RunReport, media: Source, folder: Path, bundle: Bundle) -> 
         parts.append(f"{report.persons} persons")
     if media.skipped:
         parts.append(f"{media.skipped} other files skipped")
-    claimed = _length(media) if media.kind == "video" else None
-    if claimed and len(report.frames) < claimed:
-        parts.append(f"of {claimed} frames that the video claims")
     ended = ", ended by Ctrl-C" if report.interrupted else ""
     return f"{', '.join(parts)}{ended}; overlays and results.json in {folder}\n"

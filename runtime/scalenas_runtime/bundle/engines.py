@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scalenas_runtime.backends import get_backend
-from scalenas_runtime.backends.base import Device
+from scalenas_runtime.backends.base import Device, EngineFiles
 from scalenas_runtime.bundle.manifest import FileEntry, parse_json
 from scalenas_runtime.bundle.names import check_name
 from scalenas_runtime.cache import cache_folder, private_folder
@@ -161,7 +161,7 @@ def build_engine(model: Path, place: Place, store: Path) -> Path:
         store: An existing folder: a bundle's `engines/`, or the cache.
 
     Raises:
-        UserError: the backend refuses the graph.
+        UserError: the backend refuses the graph, or fails for a reason of its own.
         OSError: the folder is read-only or the disk is full; nothing is left behind then.
     """
     destination = store / place.name
@@ -171,7 +171,7 @@ def build_engine(model: Path, place: Place, store: Path) -> Path:
     try:
         started = time.monotonic()
         (temporary / FILES).mkdir()
-        built = get_backend(place.config.target.backend).build(model, place.config, temporary / FILES)
+        built = _build(model, place.config, temporary / FILES)
         entry = EngineEntry(
             kind="portable" if built.kind == "portable" else "native",
             target=str(place.config.target),
@@ -196,6 +196,17 @@ def build_engine(model: Path, place: Place, store: Path) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return destination
+
+
+def _build(model: Path, config: EngineConfig, folder: Path) -> EngineFiles:
+    try:
+        return get_backend(config.target.backend).build(model, config, folder)
+    except RuntimeError as error:
+        # OpenVINO says "iostream error" when the disk is full.
+        free = shutil.disk_usage(folder).free
+        raise UserError(
+            f"{config.target}: the engine cannot be built in {folder.parent.parent} ({free} bytes free): {error}"
+        ) from None
 
 
 def is_intact(folder: Path, known: Callable[[bytes], bool] = is_own) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from scalenas_runtime.bundle.engines import (
     read_engine,
 )
 from scalenas_runtime.bundle.manifest import MANIFEST, MAX_MANIFEST, Manifest, ModelEntry, parse_json, parse_manifest
-from scalenas_runtime.bundle.stores import Store, open_store
+from scalenas_runtime.bundle.stores import DirectoryStore, Store, open_store
 from scalenas_runtime.cache import cache_folder, private_folder
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.golden import Golden, load_golden
@@ -169,7 +170,7 @@ class Bundle:
     def engines(self) -> tuple[EngineStatus, ...]:
         """Returns every engine in the bundle with whether it fits here; nothing is loaded or compiled."""
         found = []
-        for item in self._engines(self._store, f"{ENGINES}/"):
+        for item in self._engines():
             reason = self._why_not(item) or ("" if item.trusted else _UNTRUSTED)
             name = item.prefix.split("/")[-2]
             found.append(EngineStatus(name, item.entry, item.trusted, not reason, reason))
@@ -221,15 +222,16 @@ class Bundle:
         if build not in ("never", "cached", "auto"):
             raise UserError(f"build must be never, cached or auto, got {build!r}")
         place = self.place(config)
-        candidates = list(self._engines(self._store, f"{ENGINES}/"))
-        if build != "never" and cache_folder(ENGINES).is_dir():
-            candidates += self._engines(open_store(cache_folder(ENGINES)), "", only=place.name)
+        candidates = list(self._engines())
+        cached = cache_folder(ENGINES) / place.name
+        if build != "never" and (cached / BUILD).is_file():
+            candidates.append(self._engine(DirectoryStore(cached), ""))
         reasons: list[str] = []
         for item in candidates:
             reason = misfit(item.entry, place) or ("" if item.trusted else _UNTRUSTED)
             if not reason:
                 return self._open(item, config)
-            reasons.append(f"{item.prefix.rstrip('/')} is {reason}")
+            reasons.append(f"{item.prefix.rstrip('/') or item.store.path} is {reason}")
         if build == "auto":
             folder = build_engine(self.model(config.batch, config.io), place, private_folder(ENGINES))
             return get_backend(config.target.backend).load(folder / FILES, config)
@@ -260,19 +262,23 @@ class Bundle:
         if cache:
             return build_engine(model, place, private_folder(ENGINES))
         engines = self.path / ENGINES
-        engines.mkdir(exist_ok=True)
+        try:
+            engines.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{engines}: {error.strerror}; build into the cache with --cache") from None
         return build_engine(model, place, engines)
 
-    def _engines(self, store: Store, start: str, *, only: str | None = None) -> Iterator[_Found]:
-        for name in store.names():
-            parts = name.removeprefix(start).split("/")
-            if not name.startswith(start) or len(parts) != 2 or parts[1] != BUILD or only not in (None, parts[0]):
-                continue
-            text = store.read(name, limit=MAX_BUILD)
-            entry = read_engine(text, what=f"{store.path}: {name}")
-            trusted = entry.kind == "portable" or self._trust or is_own(text)
-            prefix = name.removesuffix(BUILD)
-            yield _Found(store, prefix, entry, hashlib.sha256(text).hexdigest(), trusted)
+    def _engines(self) -> Iterator[_Found]:
+        for name in self._store.names():
+            folder, _, last = name.rpartition("/")
+            if last == BUILD and folder.startswith(f"{ENGINES}/") and folder.count("/") == 1:
+                yield self._engine(self._store, f"{folder}/")
+
+    def _engine(self, store: Store, prefix: str) -> _Found:
+        text = store.read(f"{prefix}{BUILD}", limit=MAX_BUILD)
+        entry = read_engine(text, what=f"{store.path}: {prefix}{BUILD}")
+        trusted = entry.kind == "portable" or self._trust or is_own(text)
+        return _Found(store, prefix, entry, hashlib.sha256(text).hexdigest(), trusted)
 
     def _why_not(self, item: _Found) -> str:
         try:
@@ -287,14 +293,16 @@ class Bundle:
         return get_backend(config.target.backend).load(folder / FILES, config)
 
     def _no_engine(self, config: EngineConfig, build: Build, reasons: list[str]) -> str:
-        options = [f"--{key} {value}" for key, value in config.to_json().items() if value != _DEFAULTS.get(key, value)]
         into_cache = build == "cached" or not self._store.writable
-        command = ["scalenas-export build", str(self.path), f"--target {config.target}", *options]
+        command = ["scalenas-export", "build", str(self.path), "--target", str(config.target)]
+        command += ["--batch", str(config.batch)] if config.batch != 1 else []
+        command += ["--io", config.io] if config.io != "raw" else []
         command += ["--cache"] if into_cache else []
         load = "" if build == "cached" or not into_cache else " and load with build='cached'"
         seen = "; ".join(reasons) or "it holds none"
-        return f"no engine of {self.path} fits {config.target} here ({seen}); build one with: {' '.join(command)}{load}"
+        return (
+            f"no engine of {self.path} fits {config.target} here ({seen}); build one with: {shlex.join(command)}{load}"
+        )
 
 
 _UNTRUSTED = "a native engine from another machine, which is loaded only with trust (--trust)"
-_DEFAULTS = {"threads": None, "hint": "latency", "streams": None, "batch": 1, "io": "raw"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scalenas_runtime.bundle.manifest import Manifest
-from scalenas_runtime.parity import ParityRecord, agreement_text
+from scalenas_runtime.parity import ParityRecord, Rung, agreement_text
 from scalenas_runtime.tasks import PoseRecipe
 
 _HEAD = "| step | largest difference | relative | agreement | verdict |\n|---|---|---|---|---|\n"
@@ -15,14 +15,14 @@ def readme_text(manifest: Manifest, parity: ParityRecord | None) -> str:
     weights = manifest.provenance.weights
     if isinstance(recipe, PoseRecipe):
         title = f"top-down pose, {len(recipe.joints)} joints"
-        call = (
-            "from scalenas_runtime.pose import PoseEstimator\n\npose = PoseEstimator.load('.', 'onnxruntime:cpu/fp32')"
-        )
+        module, wrapper = "pose", "PoseEstimator"
     else:
         title = f"semantic segmentation, {len(recipe.classes)} classes"
-        call = (
-            "from scalenas_runtime.segmentation import Segmenter\n\nnet = Segmenter.load('.', 'onnxruntime:cpu/fp32')"
-        )
+        module, wrapper = "segmentation", "Segmenter"
+    call = (
+        f"from scalenas_runtime.{module} import {wrapper}\n\n"
+        f"net = {wrapper}.load('.', 'onnxruntime:cpu/fp32', build='auto')"
+    )
     graphs = "\n".join(f"- `{item.file}`: batch {item.batch}, io {item.io}" for item in manifest.models)
     notice = f" {weights.notice}" if weights.notice else ""
     return (
@@ -39,17 +39,20 @@ def readme_text(manifest: Manifest, parity: ParityRecord | None) -> str:
 
 
 def parity_rows(parity: ParityRecord) -> list[list[str]]:
-    """Returns one row of texts per rung: step, largest difference, relative error, agreement, verdict."""
-    return [
-        [
-            rung.name if rung.comparison.stage == "undecoded" else f"{rung.name}, decoded",
-            f"{rung.comparison.max_abs:.3g}",
-            f"{rung.comparison.relative:.2e}",
-            agreement_text(rung.comparison),
-            "passed" if rung.verdict.passed else "FAILED",
-        ]
-        for rung in parity.rungs
-    ]
+    """Returns one row of texts per rung: step, largest difference, relative error, agreement, verdict.
+
+    Decoded results have agreement alone: pixels and class numbers have no range.
+    """
+    return [_row(rung) for rung in parity.rungs]
+
+
+def _row(rung: Rung) -> list[str]:
+    comparison = rung.comparison
+    verdict = "passed" if rung.verdict.passed else "FAILED"
+    if comparison.stage == "decoded":
+        return [f"{rung.name}, decoded", "-", "-", agreement_text(comparison), verdict]
+    figures = [f"{comparison.max_abs:.3g}", f"{comparison.relative:.2e}"]
+    return [rung.name, *figures, agreement_text(comparison), verdict]
 
 
 def _parity(parity: ParityRecord | None) -> str:

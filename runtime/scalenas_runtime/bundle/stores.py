@@ -211,6 +211,7 @@ class ZipStore(Store):
     def _check(self, infos: list[zipfile.ZipInfo]) -> None:
         if len(infos) > MAX_ENTRIES:
             raise UserError(f"{self.path} has {len(infos)} entries; a bundle has at most {MAX_ENTRIES}")
+        archive = self.path.stat().st_size
         seen: set[str] = set()
         for info in infos:
             # zipfile turns backslashes into slashes on reading, so the name as stored is looked at too.
@@ -223,9 +224,10 @@ class ZipStore(Store):
                 raise UserError(f"{self.path}: {info.filename} is encrypted; bundles are not")
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise UserError(f"{self.path}: {info.filename} is a symbolic link")
+            if not 0 <= info.header_offset < archive:
+                raise UserError(f"{self.path}: {info.filename} would begin at byte {info.header_offset} of {archive}")
             if info.compress_type not in _METHODS:
                 raise UserError(f"{self.path}: {info.filename} is packed by method {info.compress_type}; use deflate")
-        archive = self.path.stat().st_size
         packed = sum(info.compress_size for info in infos)
         total = sum(info.file_size for info in infos)
         limit = min(MAX_TOTAL, archive * MAX_RATIO + RATIO_ALLOWANCE)

@@ -34,6 +34,7 @@ from scalenas_runtime.session import TensorSpec
 from scalenas_runtime.targets import EngineConfig
 from scalenas_runtime.tasks import Recipe
 
+_OWN_FOLDERS = ("golden", "engines", "records")
 # The earliest date a zip can hold; the permissions of a plain file.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o100644 << 16
@@ -163,9 +164,9 @@ def _fill(folder: Path, contents: BundleContents) -> None:
     save_golden(contents.golden, folder / "golden")
     for name, path in contents.files.items():
         destination = folder / check_name(name, what="files")
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        if destination.exists():
+        if destination.exists() or name in (MANIFEST, "README.md") or name.split("/")[0] in _OWN_FOLDERS:
             raise UserError(f"files: {name} is a name of the bundle's own")
+        destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, destination)
     manifest = _manifest(folder, contents)
     text = manifest.to_text()

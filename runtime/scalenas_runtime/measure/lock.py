@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,29 +19,37 @@ _POLL = 0.05
 
 
 @contextmanager
-def device_locks(devices: set[str], *, timeout: float = 600.0, folder: Path | None = None) -> Iterator[None]:
+def device_locks(
+    devices: set[str],
+    *,
+    timeout: float = 600.0,
+    folder: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Iterator[None]:
     """Holds the lock of every device, taken in one order for all callers.
 
     Args:
         devices: Names such as `cpu` and `cuda0`.
         timeout: Seconds to wait for each.
         folder: Where the lock files lie; None is the system's folder for temporary files.
+        tell: Told a line when it has to wait.
 
     Raises:
         UserError: another process still holds a lock after `timeout`; the text says which.
     """
     with ExitStack() as held:
         for device in sorted(devices):
-            held.enter_context(_device_lock(device, timeout, folder or Path(tempfile.gettempdir())))
+            path = (folder or Path(tempfile.gettempdir())) / f"scalenas-measure-{device}.lock"
+            held.enter_context(_device_lock(device, path, timeout, tell))
         yield
 
 
 @contextmanager
-def _device_lock(device: str, timeout: float, folder: Path) -> Iterator[None]:
-    path = folder / f"scalenas-measure-{device}.lock"
+def _device_lock(device: str, path: Path, timeout: float, tell: Callable[[str], None]) -> Iterator[None]:
     handle = _open(path)
     try:
         deadline = time.monotonic() + timeout
+        told = False
         # The kernel drops the lock when its holder dies, so a killed measurement blocks nobody.
         while not _try_lock(handle):
             if time.monotonic() >= deadline:
@@ -49,6 +57,9 @@ def _device_lock(device: str, timeout: float, folder: Path) -> Iterator[None]:
                     f"device {device} is being measured by {_holder(handle)}; waited {timeout:g} s. "
                     f"Try again when it is done"
                 )
+            if not told:
+                tell(f"waiting: device {device} is being measured by {_holder(handle)}")
+                told = True
             time.sleep(_POLL)
         note: dict[str, Json] = {"pid": os.getpid(), "command": " ".join(sys.argv)[:200], "since": int(time.time())}
         os.ftruncate(handle, 0)

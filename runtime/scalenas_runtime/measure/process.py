@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -31,7 +32,14 @@ class MeasuringProcess:
     def __init__(self, command: Sequence[str] = SERVE) -> None:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", errors="replace"
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            encoding="utf-8",
+            errors="replace",
+            # Files in the caller's folder must not stand in for modules (honoured from Python 3.11 on).
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._messages: deque[str] = deque(maxlen=20)
@@ -114,7 +122,11 @@ class MeasuringProcess:
             ) from None
         if not line:
             raise self._death(what)
-        answer = json.loads(line)
+        try:
+            answer = json.loads(line)
+        except json.JSONDecodeError:
+            self._process.kill()
+            raise MeasuringFailed(f"the measuring process answered {what!r} with {line.strip()[:200]!r}") from None
         if "error" in answer:
             raise UserError(answer["error"])
         result: dict[str, Any] = answer["ok"]

@@ -68,7 +68,7 @@ def run_jobs(jobs: Sequence[MeasureJob], plan: Plan | None = None) -> list[Measu
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     everything = [*jobs, plan.reference] if plan.reference else jobs
     devices = {job.config.target.device for job in everything}
-    with device_locks(devices, timeout=plan.lock_timeout, folder=plan.lock_folder):
+    with device_locks(devices, timeout=plan.lock_timeout, folder=plan.lock_folder, tell=plan.progress):
         machine = fingerprint()
         before = _reference(plan)
         runs: list[list[ProcessRun]] = [[] for _ in jobs]
@@ -85,12 +85,15 @@ def _round(jobs: Sequence[MeasureJob], number: int, plan: Plan) -> list[ProcessR
         processes, names, engines = [], [], []
         for job in jobs:
             grade = GRADES[job.grade]
-            plan.progress(f"{job.config.target}: process {number + 1} of {grade.processes}")
             process = held.enter_context(MeasuringProcess())
             name, engine = process.open(job, rebuild=_rebuilds(grade, number), timeout=plan.timeout)
             processes.append(process)
             names.append(name)
             engines.append(engine)
+            seconds = _expected(job, engine, 1)
+            plan.progress(
+                f"{job.config.target}: process {number + 1} of {grade.processes}, about {seconds:.1f} s of measuring"
+            )
         slices: list[list[Slice]] = [[] for _ in jobs]
         turns = ROUNDS if len(jobs) > 1 else 1
         for _ in range(turns):
@@ -98,11 +101,8 @@ def _round(jobs: Sequence[MeasureJob], number: int, plan: Plan) -> list[ProcessR
                 seconds, samples = _share(job, turns)
                 if turns > 1:  # the others' turns cooled its caches
                     processes[index].sample(names[index], 0.05, 3, timeout=plan.timeout)
-                warm = engines[index].warm_up
-                expected = max(seconds, samples * warm.seconds / warm.iterations, samples / (job.pace or 1e9))
-                slices[index].append(
-                    processes[index].sample(names[index], seconds, samples, timeout=plan.timeout + 20 * expected)
-                )
+                limit = plan.timeout + 20 * _expected(job, engines[index], turns)
+                slices[index].append(processes[index].sample(names[index], seconds, samples, timeout=limit))
     return [_joined(engine, own) for engine, own in zip(engines, slices, strict=True)]
 
 
@@ -115,6 +115,13 @@ def _share(job: MeasureJob, turns: int) -> tuple[float, int]:
     seconds, samples = job.wanted
     parts = GRADES[job.grade].processes * turns
     return seconds / parts, -(-samples // parts)
+
+
+def _expected(job: MeasureJob, engine: Opened, turns: int) -> float:
+    """Returns the seconds that one turn should take, as the warm-up went."""
+    seconds, samples = _share(job, turns)
+    each = engine.warm_up.seconds / engine.warm_up.iterations
+    return max(seconds, samples * each, samples / job.pace if job.pace else 0.0)
 
 
 def _joined(engine: Opened, slices: Sequence[Slice]) -> ProcessRun:
@@ -159,9 +166,10 @@ def _record(
     if before is not None and after is not None:
         middle = (before + after) / 2
         drift = Drift(before=before, after=after, change=abs(after - before) / middle, ratio=headline(samples) / middle)
-    rate = 1000 * job.config.batch / statistics.median
+    pictures = 1 if job.boundary == "pipeline" else job.config.batch
+    rate = 1000 * pictures / statistics.median
     if job.config.hint == "throughput":
-        rate = job.config.batch * statistics.samples / sum(run.seconds for run in runs)
+        rate = pictures * statistics.samples / sum(run.seconds for run in runs)
     parts = {name: float(np.median(np.concatenate([run.parts[name] for run in runs]))) for name in runs[0].parts}
     cpu = machine["cpu"]
     assert isinstance(cpu, dict)

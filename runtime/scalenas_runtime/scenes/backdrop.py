@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scalenas_runtime.scenes.body import Floats
 from scalenas_runtime.scenes.scene import Picture, mix, textured
 from scalenas_runtime.scenes.textures import NEUTRAL, scaled
-from scalenas_runtime.scenes.wardrobe import any_colour
+from scalenas_runtime.scenes.wardrobe import any_colour, any_colours
 
 _SKIES: Floats = np.array(
     [(235, 190, 130), (245, 225, 200), (225, 222, 218), (200, 140, 80), (120, 90, 70)], dtype=float
@@ -149,19 +149,21 @@ def _tree(picture: Picture, rng: np.random.Generator, horizon: int) -> None:
     x, reach = float(rng.uniform(0, width)), float(height * rng.uniform(0.08, 0.3))
     top = horizon - reach * rng.uniform(0.6, 1.2)
     green = np.array([48, 82, 66]) * rng.uniform(0.5, 1.2) * rng.uniform(0.8, 1.2, 3)
-    crown = np.zeros(picture.shape[:2], np.uint8)
     cv2.line(picture, (int(x), int(top)), (int(x), horizon), (45, 60, 75), max(1, int(reach * 0.12)))
+    # Leaves further out than two deviations of the blobs are cut off.
+    left, right = max(0, int(x - 1.3 * reach)), min(width, int(x + 1.3 * reach))
+    high, low = max(0, int(top - 1.1 * reach)), min(height, int(top + 1.1 * reach))
+    if left >= right or high >= low:
+        return
+    part = np.ascontiguousarray(picture[high:low, left:right])
+    crown = np.zeros(part.shape[:2], np.uint8)
     for offset in rng.normal(0, 0.42, (9, 2)) * reach:
         size = int(reach * rng.uniform(0.25, 0.5))
-        at = (int(x + offset[0]), int(top + 0.7 * offset[1]))
-        cv2.circle(picture, at, size, tuple(green * (1.1 - 0.4 * offset[1] / reach)), cv2.FILLED)
+        at = (int(x + offset[0]) - left, int(top + 0.7 * offset[1]) - high)
+        cv2.circle(part, at, size, tuple(green * (1.1 - 0.4 * offset[1] / reach)), cv2.FILLED)
         cv2.circle(crown, at, size, 255, cv2.FILLED)
-    left, up, wide, high = cv2.boundingRect(crown)
-    if wide and high:
-        rows, columns = slice(up, up + high), slice(left, left + wide)
-        part = np.ascontiguousarray(picture[rows, columns])
-        leaves = textured(part, scaled("leaf", (high, wide), max(0.6, reach / 60), rng))
-        picture[rows, columns] = cv2.copyTo(leaves, crown[rows, columns], part)
+    leaves = textured(part, scaled("leaf", part.shape[:2], max(0.6, reach / 60), rng))
+    picture[high:low, left:right] = cv2.copyTo(leaves, crown, part)
 
 
 def _house(picture: Picture, rng: np.random.Generator, horizon: int) -> None:
@@ -181,12 +183,13 @@ def _spectators(picture: Picture, rng: np.random.Generator, horizon: int) -> Non
     """Draws rows of far people as a body and a head each."""
     height, width = picture.shape[:2]
     size = height * rng.uniform(0.03, 0.07)
+    across = np.arange(rng.uniform(0, size), width, size * 2.2)
     for row in range(3):
-        y = horizon - size * (2.2 * (2 - row))
-        for x in np.arange(rng.uniform(0, size), width, size * 2.2):
-            at = (int(x + rng.normal(0, 0.3 * size)), int(y))
-            cv2.circle(picture, at, int(size), tuple(any_colour(rng)), cv2.FILLED)
-            cv2.circle(picture, (at[0], at[1] - int(1.3 * size)), int(size * 0.5), (110, 140, 190), cv2.FILLED)
+        y = int(horizon - size * (2.2 * (2 - row)))
+        spots = np.rint(across + rng.normal(0, 0.3 * size, len(across))).astype(int).tolist()
+        for x, colour in zip(spots, any_colours(rng, len(spots)).tolist(), strict=True):
+            cv2.circle(picture, (x, y), int(size), colour, cv2.FILLED)
+            cv2.circle(picture, (x, y - int(1.3 * size)), int(size * 0.5), (110, 140, 190), cv2.FILLED)
 
 
 def _bars(picture: Picture, rng: np.random.Generator, horizon: int) -> None:

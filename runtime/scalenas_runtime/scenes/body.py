@@ -35,6 +35,20 @@ _BONES: tuple[tuple[str, int, tuple[float, float, float]], ...] = (
 )
 BONES = tuple(name for name, _, _ in _BONES)
 _PARENTS = tuple(parent for _, parent, _ in _BONES)
+
+
+def _levels() -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Returns the bones whose parents are placed, and those parents, one step away from the pelvis after the other."""
+    parents = np.array(_PARENTS)
+    levels, placed = [], [0]
+    while placed:
+        placed = [bone for bone, parent in enumerate(_PARENTS) if parent in placed]
+        if placed:
+            levels.append((np.array(placed), parents[placed]))
+    return levels
+
+
+_LEVELS = _levels()
 _ORIGINS: Floats = np.array([origin for _, _, origin in _BONES])
 # Bending forward is a positive turn about x for the trunk, the shins and the feet, a negative one for the rest.
 _BEND: Floats = np.array(
@@ -116,10 +130,10 @@ def body_points(angles: Floats, root: Floats, proportions: Proportions) -> tuple
     frames = np.empty((len(BONES), 3, 3))
     starts = np.zeros((len(BONES), 3))
     frames[0] = root @ turns[0]
-    for bone in range(1, len(BONES)):
-        parent = _PARENTS[bone]
-        np.dot(frames[parent], turns[bone], out=frames[bone])
-        starts[bone] = frames[parent].dot(origins[bone]) + starts[parent]
+    for bones, parents in _LEVELS:
+        outer = frames[parents]
+        frames[bones] = outer @ turns[bones]
+        starts[bones] = (outer @ origins[bones, :, None])[:, :, 0] + starts[parents]
     points = starts[_POINT_BONES] + (frames[_POINT_BONES] @ places[:, :, None])[:, :, 0]
     return points, frames[3]
 

@@ -23,6 +23,8 @@ _WALLS: Floats = np.array(
     dtype=float,
 )
 _METAL: Floats = np.array((82.0, 84, 82))
+# Crowns of a smaller radius in pixels are drawn with fewer leaves.
+_FAR_CROWN = 14
 _BARK: Floats = np.array((48.0, 58, 68))
 
 
@@ -79,33 +81,13 @@ def draw_tree(canvas: Canvas, rng: np.random.Generator, at: tuple[float, float],
         return
     canvas.line([(x, 0, z), (x, 0.55 * high, z)], 0.04 * high, _BARK, "tree")
     bare = rng.random() < 0.35
-    blobs = rng.normal(0, 0.4, (11, 2)) * reach
-    sizes = reach * rng.uniform(0.25, 0.5, 11)
+    blobs = 11 if reach > _FAR_CROWN else 5
+    spots = crown + rng.normal(0, 0.4, (blobs, 2)) * reach
+    sizes = reach * rng.uniform(0.25, 0.5, blobs)
     if bare:
         _branches(canvas, rng, crown, reach, foot)
-    mask = np.zeros_like(canvas.labels)
-    for offset, size in zip(blobs, sizes, strict=True):
-        cv2.circle(mask, tuple(np.rint(crown + offset).astype(int).tolist()), max(1, int(size)), 255, cv2.FILLED)
-    left, top, wide, tall = cv2.boundingRect(mask)
-    if wide == 0 or tall == 0:
-        return
-    rows, columns = slice(top, top + tall), slice(left, left + wide)
-    cover = mask[rows, columns]
-    canvas.labels[rows, columns] = cv2.copyTo(
-        np.full((tall, wide), STUFF["tree"], np.uint8), cover, np.ascontiguousarray(canvas.labels[rows, columns])
-    )
     green = canvas.faded(np.array([38, 72, 60]) * rng.uniform(0.6, 1.5, 3), z)
-    if bare:
-        green = mix(_BARK * 1.4, green, 0.3)
-    leaves = scaled("leaf", (tall, wide), float(np.clip(reach / 40, 0.5, 2.5)), rng)
-    light = np.clip(1.25 - 0.5 * np.arange(tall) / tall, 0, 2)[:, None, None]
-    crowned = cv2.repeat(np.clip(green * light, 0, 255).astype(np.uint8), 1, wide)
-    # Ragged: the picture shows through where the leaves' pattern is thin, much so in bare trees.
-    thin = cv2.threshold(leaves, 138 if bare else 104, 255, cv2.THRESH_BINARY)[1]
-    soft = cv2.blur(cv2.bitwise_and(cover, thin), (3, 3))
-    paste(
-        canvas.picture, textured(crowned, leaves), cv2.convertScaleAbs(soft, alpha=0.6) if bare else soft, (left, top)
-    )
+    _crown(canvas, rng, spots, sizes, mix(_BARK * 1.4, green, 0.3) if bare else green, bare=bare)
 
 
 def draw_lamp(canvas: Canvas, rng: np.random.Generator, at: tuple[float, float]) -> None:
@@ -262,6 +244,29 @@ def _panes(start: Floats, end: Floats, along0: Some, along1: Some, y0: Some, y1:
 def _ring(centre: tuple[float, float, float], radius: float, corners: int, turn: float = 0.0) -> Floats:
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False) + turn
     return np.array(centre) + np.stack([np.cos(angles), np.sin(angles), np.zeros(corners)], axis=1) * radius
+
+
+def _crown(canvas: Canvas, rng: np.random.Generator, spots: Floats, sizes: Floats, tone: Floats, *, bare: bool) -> None:
+    """Draws foliage where the discs at `spots` (n, 2) with radii `sizes` (n,) are, in pixels."""
+    height, width = canvas.labels.shape
+    low = np.maximum(np.floor((spots - sizes[:, None]).min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil((spots + sizes[:, None]).max(axis=0)) + 1, (width, height)).astype(int)
+    wide, tall = (high - low).tolist()
+    if wide <= 0 or tall <= 0:
+        return
+    mask = np.zeros((tall, wide), np.uint8)
+    for (x, y), size in zip(np.rint(spots - low).astype(int).tolist(), sizes.astype(int).tolist(), strict=True):
+        cv2.circle(mask, (x, y), max(1, size), 255, cv2.FILLED)
+    rows, columns = slice(low[1], high[1]), slice(low[0], high[0])
+    canvas.labels[rows, columns][mask > 0] = STUFF["tree"]
+    leaves = scaled("leaf", (tall, wide), float(np.clip(float(sizes.max()) / 20, 0.5, 2.5)), rng)
+    light = np.clip(1.25 - 0.5 * np.arange(tall) / tall, 0, 2)[:, None, None]
+    crowned = cv2.repeat(np.clip(tone * light, 0, 255).astype(np.uint8), 1, wide)
+    # Ragged: the picture shows through where the leaves' pattern is thin, much so in bare trees.
+    thin = cv2.threshold(leaves, 138 if bare else 104, 255, cv2.THRESH_BINARY)[1]
+    soft = cv2.blur(cv2.bitwise_and(mask, thin), (3, 3))
+    corner = (int(low[0]), int(low[1]))
+    paste(canvas.picture, textured(crowned, leaves), cv2.convertScaleAbs(soft, alpha=0.6) if bare else soft, corner)
 
 
 def _branches(canvas: Canvas, rng: np.random.Generator, crown: Floats, reach: float, foot: Floats) -> None:

@@ -166,7 +166,7 @@ def _paint(canvas: Canvas, rng: np.random.Generator, plan: _Plan, asphalt: Float
         slant = float(rng.uniform(-1, 3))
         start = side * plan.edge(side)
         canvas.shape(
-            [(start, 0, z), (reach, 0, z + slant), (reach, 0, far + slant), (start, 0, far)], asphalt * 0.66, None
+            [(start, 0, z), (reach, 0, z + slant), (reach, 0, far + slant), (start, 0, far)], asphalt * 0.74, None
         )
 
 

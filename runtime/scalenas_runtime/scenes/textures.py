@@ -42,8 +42,11 @@ def cut(kind: str, number: int, size: tuple[int, int], rng: np.random.Generator)
         rng: Source of chance.
     """
     down, right = (int(value) for value in rng.integers(0, TILE, 2))
-    times = 1 + -(-max(size) // TILE)
-    whole = _tiled(kind, number % len(stock(kind)), times)
+    number %= len(stock(kind))
+    if max(size) <= TILE:
+        whole = _doubled(kind, number)
+    else:
+        whole = cv2.repeat(stock(kind)[number], 1 + -(-size[0] // TILE), 1 + -(-size[1] // TILE))
     return whole[down : down + size[0], right : right + size[1]]
 
 
@@ -56,8 +59,8 @@ def scaled(kind: str, size: tuple[int, int], zoom: float, rng: np.random.Generat
 
 
 @functools.cache
-def _tiled(kind: str, number: int, times: int) -> Grey:
-    whole = np.tile(stock(kind)[number], (times, times))
+def _doubled(kind: str, number: int) -> Grey:
+    whole = np.tile(stock(kind)[number], (2, 2))
     whole.setflags(write=False)
     return whole
 

@@ -42,9 +42,15 @@ class Outfit:
 
 def any_colour(rng: np.random.Generator) -> NDArray[np.float64]:
     """Returns a BGR colour as cloth and paint have it: all hues, often greyish, from black to white."""
-    hue, saturation, value = rng.random(3)
-    pixel = np.array([[[hue * 180, 230 * saturation**2, 255 * (0.08 + 0.9 * value)]]]).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0], dtype=np.float64)
+    colour: NDArray[np.float64] = any_colours(rng, 1)[0]
+    return colour
+
+
+def any_colours(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Returns (count, 3) such colours."""
+    hue, saturation, value = rng.random((3, count))
+    pixels = np.stack([hue * 180, 230 * saturation**2, 255 * (0.08 + 0.9 * value)], axis=1).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(pixels[None], cv2.COLOR_HSV2BGR)[0], dtype=np.float64)
 
 
 def draw_outfit(rng: np.random.Generator, parts: tuple[str, ...]) -> Outfit:
@@ -57,7 +63,7 @@ def draw_outfit(rng: np.random.Generator, parts: tuple[str, ...]) -> Outfit:
     chance = rng.random(8)
     tone = chance[0] * (len(_SKIN) - 1)
     skin = _SKIN[int(tone)] + (_SKIN[int(tone) + 1] - _SKIN[int(tone)]) * (tone % 1)
-    shirt, trousers, shoes = any_colour(rng), any_colour(rng) * 0.8, any_colour(rng) * 0.8
+    shirt, trousers, shoes = any_colours(rng, 3) * [[1.0], [0.8], [0.8]]
     if chance[1] < 0.35:
         trousers = np.array([(88, 62, 44), (40, 36, 34), (60, 66, 74), (120, 90, 60)][int(chance[2] * 4)], dtype=float)
     if chance[1] > 0.88:

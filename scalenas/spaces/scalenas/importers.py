@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -40,7 +40,7 @@ _PREFIX = re.compile(r"(?:module\.|model\.)*(?:backbone\.)?(?:(?:keypoint_)?head
 _SKIPPED = re.compile(r"(?:module\.)*loss\..+|.+\.num_batches_tracked")
 _REFUSED = {
     r"(?:ocr_gather_head|ocr_distri_head|conv3x3_ocr|cls_head|aux_head)\.": "an OCR head",
-    r"(?:incre_modules|downsamp_modules|classifier)\.": "an ImageNet classification head",
+    r"(?:incre_modules|downsamp_modules|classifier|head\.\d+)\.": "an ImageNet classification head",
     r"(?:final_layers|deconv_layers)\.": "HigherHRNet's bottom-up heads",
 }
 # Where in the public names the parts of a node lie: (node, public prefix).
@@ -80,8 +80,8 @@ class HRNetImporter:
         given = _stripped({name: tensor for name, tensor in tensors.items() if name not in skipped})
         self._refuse_other_nets(given)
         spec = self._spec(given, size or self.size)
-        public = _public_names(spec)
         needed = _state(spec)
+        public = _public_names(spec, needed)
         check_names(
             {public[name]: tensor for name, tensor in needed.items()}, given, what="the tensors of the checkpoint"
         )
@@ -175,14 +175,14 @@ def _state(spec: SubnetSpec) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
-def _public_names(spec: SubnetSpec) -> dict[str, str]:
+def _public_names(spec: SubnetSpec, needed: Iterable[str]) -> dict[str, str]:
     prefixes = {
         f"{node.name}.{ours}": theirs
         for node in SPACE.graph(spec).live()
         for ours, theirs in _parts(node.name, node.operator)
     }
     names = {}
-    for name in _state(spec):
+    for name in needed:
         layer, _, tensor = name.rpartition(".")
         names[name] = f"{prefixes[layer]}.{tensor}"
     return names

@@ -83,7 +83,7 @@ class ScaleNasSpace(SearchSpace):
         """Returns parameters and MACs by table; see `SearchSpace.cost`."""
         counted = self.live(spec) if counting.live else self.normalise(spec)
         shape = self.shapes(counted, workload)["image"]
-        table = cost_table(_parsed(counted.settings), shape, replace(counting, live=False))
+        table = cost_table(_parsed(counted.settings), shape, counting)
         return table.cost(encoding.typed(counted.genes))
 
     def groups(self, settings: Settings | None = None) -> dict[str, Group]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def net(channels: int, height: int, width: int, output: str, *, batch: int = 1, noise: float = 0.0) -> onnx.ModelProto:
     rng = np.random.default_rng(5)
     weights = rng.normal(size=(channels, 3, 4, 4)) / 255
+    weights -= weights.mean(axis=(1, 2, 3), keepdims=True)  # so that every joint has a clear peak somewhere
     weights += noise * np.random.default_rng(6).normal(size=weights.shape)
     nodes = [
         helper.make_node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
@@ -113,3 +116,15 @@ def batched_contents(contents: BundleContents, save_model: SaveModel) -> BundleC
     ]
     second = ModelFile(save_model("pose", batch=3), specs[0], specs[1], batch=3)
     return replace(contents, models=(first, second))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB, so small that no bundle of these tests fits."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -39,7 +39,7 @@ def frozen_contents(folder: Path) -> BundleContents:
         ),
         golden=Golden(
             (ramp % 251).astype(np.uint8),
-            (np.arange(128, dtype=np.float32) / 64 - 1).reshape(1, 2, 8, 8),
+            (np.arange(128) / 64 - 1).astype(np.float32).reshape(1, 2, 8, 8),
             np.ones((1, 32, 32), np.uint8),
         ),
         provenance=Provenance(
@@ -113,6 +113,10 @@ def without(*keys: str) -> Edit:
     return edit
 
 
+def listing(path: str) -> Edit:
+    return lambda value: value["files"].append({"path": path, "sha256": "0" * 64, "size": 1})
+
+
 MALFORMED: dict[str, tuple[Edit, str]] = {
     "missing key": (without("models"), "missing required field `models`"),
     "missing inner key": (without("golden", "count"), r"missing required field `count` - at `\$.golden`"),
@@ -157,10 +161,7 @@ MALFORMED: dict[str, tuple[Edit, str]] = {
         "licence.txt is missing",
     ),
     **{
-        f"escaping path {path!r}": (
-            lambda v, path=path: v["files"].append({"path": path, "sha256": "0" * 64, "size": 1}),
-            "leads out of the bundle or is not portable",
-        )
+        f"escaping path {path!r}": (listing(path), "leads out of the bundle or is not portable")
         for path in (
             *("../model.onnx", "golden/../../x", "/etc/passwd", "a\\..\\b", "C:/x", "C:x", "a//b", "./a", "", "a/"),
             *("a\0b", "a\nb", "a./b", "x" * 300),
@@ -193,6 +194,23 @@ def test_a_manifest_that_is_no_json_is_refused(frozen: Path, data: bytes, text: 
     (frozen / "manifest.json").write_bytes(data)
     with pytest.raises(UserError, match=text):
         Bundle.open(frozen)
+
+
+def test_an_endless_manifest_is_not_read_on(frozen: Path) -> None:
+    with (frozen / "manifest.json").open("ab") as stream:
+        stream.truncate(17 << 20)
+    with pytest.raises(UserError, match=r"manifest\.json is longer than the 16777216 bytes it may have"):
+        Bundle.open(frozen)
+
+
+def test_a_golden_file_that_is_an_archive_is_refused(frozen: Path) -> None:
+    path = frozen / "golden/inputs.npy"
+    with path.open("wb") as stream:
+        np.savez(stream, a=np.zeros(3))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edited(frozen, lambda v: v["files"][1].update(sha256=digest, size=path.stat().st_size))
+    with pytest.raises(UserError, match=r"inputs\.npy is an archive of arrays; a golden file is one \.npy array"):
+        Bundle.open(frozen).golden()
 
 
 def test_a_newer_minor_with_keys_that_need_not_be_understood_opens(frozen: Path) -> None:
@@ -320,7 +338,8 @@ def test_contents_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         write_bundle(tmp_path / "b", replace(contents, files={"manifest.json": contents.models[0].path}))
     with pytest.raises(UserError, match=r"leads out of the bundle"):
         write_bundle(tmp_path / "b", replace(contents, files={"../x": contents.models[0].path}))
-    empty = Golden(*(part[:0] for part in (contents.golden.inputs, contents.golden.outputs, contents.golden.decoded)))
+    golden = contents.golden
+    empty = Golden(golden.inputs[:0], golden.outputs[:0], golden.decoded[:0])
     with pytest.raises(UserError, match="with at least one picture"):
         write_bundle(tmp_path / "b", replace(contents, golden=empty))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["graph.onnx"]

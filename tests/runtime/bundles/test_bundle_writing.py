@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from scalenas_runtime.bundle import Bundle, BundleContents, write_bundle
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.parity import ParityRecord, Rung, compare, judge, tolerance_of
 
 NAMES = ("net", "net.zip")
 
@@ -104,18 +107,6 @@ def test_a_file_limit_leaves_nothing(tmp_path: Path, contents: BundleContents, n
     assert leftovers(tmp_path / "out") == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 128 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_leaves_nothing(small_disk: Path, contents: BundleContents, name: str) -> None:
     with pytest.raises(OSError, match="No space left on device"):
@@ -140,7 +131,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_read_only_place_is_an_error(read_only: Path, contents: BundleContents, name: str) -> None:
-    with pytest.raises(OSError, match="Read-only file system|Permission denied"):
+    with pytest.raises(OSError, match=r"Read-only file system|Permission denied"):
         write_bundle(read_only / name, contents)
     assert leftovers(read_only) == []
 
@@ -149,3 +140,25 @@ def test_the_readme_says_what_it_is_and_under_which_terms(tmp_path: Path, conten
     text = (write_bundle(tmp_path / "net", contents) / "README.md").read_text()
     for part in ("# tiny-pose", "top-down pose, 7 joints", "input 64x32", "`model.onnx`", "Licence: CC0-1.0", "verify"):
         assert part in text
+
+
+def test_the_parity_record_is_kept_and_shown(tmp_path: Path, contents: BundleContents) -> None:
+    outputs = contents.golden.outputs
+    comparison = compare(outputs, outputs + np.float32(1), contents.recipe)
+    tolerance = tolerance_of("bf16")
+    rung = Rung(
+        name="engine x",
+        reference="fp32",
+        candidate="x",
+        inputs="noise",
+        comparison=comparison,
+        tolerance=tolerance,
+        verdict=judge(comparison, tolerance),
+    )
+    decoded = msgspec.structs.replace(rung, comparison=msgspec.structs.replace(comparison, stage="decoded"))
+    record = ParityRecord(rungs=(rung, decoded))
+    out = write_bundle(tmp_path / "net", replace(contents, parity=record))
+    assert Bundle.open(out).parity() == record
+    text = (out / "README.md").read_text()
+    assert f"| engine x | 1 | {comparison.relative:.2e} | shift p99 0 px, 112 joints | FAILED |" in text
+    assert "| engine x, decoded | - | - | shift p99 0 px, 112 joints | FAILED |" in text

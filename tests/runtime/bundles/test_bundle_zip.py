@@ -164,7 +164,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(packed: Path) -> None:
             for _ in range(150):
                 entry.write(bytes(1 << 20))
 
-    with pytest.raises(UserError, match="claims to unpack to .* bytes from .*; that is no bundle but a zip bomb"):
+    with pytest.raises(UserError, match=r"claims to unpack to .* bytes from .*; that is no bundle but a zip bomb"):
         Bundle.open(repack(packed, add, method=zipfile.ZIP_DEFLATED))
 
 
@@ -210,3 +210,30 @@ def test_an_empty_zip_is_no_bundle(tmp_path: Path) -> None:
         pass
     with pytest.raises(UserError, match=r"manifest\.json is missing$"):
         Bundle.open(tmp_path / "empty.zip")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
+def test_any_damage_is_found_or_harmless(packed: Path, method: int) -> None:
+    reference = Bundle.open(packed).golden()
+    data = repack(packed, lambda archive: None, method=method).read_bytes()
+    directory = data.index(b"PK\x01\x02")
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        start = directory if rng.random() < 0.6 else 0
+        changed = bytearray(data)
+        changed[rng.integers(start, len(data))] = rng.integers(256)
+        packed.write_bytes(changed)
+        try:
+            np.testing.assert_array_equal(Bundle.open(packed).golden().outputs, reference.outputs)
+        except UserError:
+            refused += 1
+    assert refused > 100
+
+
+def test_an_entry_outside_the_archive_is_refused(packed: Path) -> None:
+    data = packed.read_bytes()
+    place = data.rindex(b"golden/inputs.npy") - 46
+    packed.write_bytes(data[: place + 42] + struct.pack("<I", len(data) + 1) + data[place + 46 :])
+    with pytest.raises(UserError, match=rf"golden/inputs\.npy would begin at byte \d+ of {len(data)}"):
+        Bundle.open(packed)

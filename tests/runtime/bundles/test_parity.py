@@ -33,7 +33,8 @@ def blobs(count: int = 12, *, shift: float = 0.0, peak: float = 1.0) -> Heatmaps
     y, x = np.mgrid[:16, :16]
     centres = np.random.default_rng(1).uniform(5, 10, (count, 10, 2))
     squares = (x - centres[..., 0, None, None] - shift) ** 2 + (y - centres[..., 1, None, None]) ** 2
-    return (peak * np.exp(-squares / 8)).astype(np.float32)
+    maps: Heatmaps = (peak * np.exp(-squares / 8)).astype(np.float32)
+    return maps
 
 
 def test_figures_follow_their_definitions() -> None:

@@ -1,0 +1,132 @@
+"""`export`: a spec and weights become a verified bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from scalenas_export.cli.common import emit, note, parse_size, verb
+from scalenas_export.cli.tables import table
+from scalenas_runtime.canonical import Json
+from scalenas_runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from scalenas_export.export_bundle import ExportRequest
+    from scalenas_export.packing import IoForm, Report
+
+FAILURES = Path("runs") / "export" / "failures"
+
+
+@verb("export")
+@click.argument("spec", metavar="SPEC")
+@click.option(
+    "--weights", help="W.safetensors, a public checkpoint X.pth (with --recipe), or the name of shipped ones."
+)
+@click.option("--target", multiple=True, required=True, help="backend:device/precision; may be given several times.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle to write: a folder, or FILE.zip.")
+@click.option("--size", metavar="HxW", help="Input height x width.")
+@click.option("--batch", multiple=True, type=click.IntRange(1, 1024), help="A further graph of this batch size.")
+@click.option("--io", multiple=True, type=click.Choice(["raw", "end2end"]), help="end2end adds a graph that decodes.")
+@click.option("--calibration", metavar="DIR|synthetic|none", help="Pictures for BN statistics; synthetic by default.")
+@click.option("--recipe", help="Task recipe: a JSON file, or the name that a .pth is imported by (hrnet-pose, ...).")
+@click.option("--joints", help="Joint set of a pose net, such as coco-17.")
+@click.option("--classes", help="Class set of a segmentation net, such as camvid-11.")
+@click.option("--task", type=click.Choice(["pose", "segmentation"]), help="Task of `max`, `min` or a family's net.")
+@click.option("--width", type=int, help="Channels of the first branch.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random weights.")
+@click.option("--name", help="What the net is called; SPEC by default.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle if it exists.")
+def command(*, as_json: bool, **options: object) -> None:
+    """Turn SPEC and weights into a verified bundle.
+
+    SPEC is a name (`scalenas-export spaces` lists them) or a spec file. Every step from the net to each engine is
+    compared with the one before; exit code 4 where two disagree. Without --weights the weights are random.
+    """
+    from scalenas_export.extras import need_export_extra
+
+    need_export_extra()
+    from scalenas_export.export_bundle import export_bundle
+
+    request = _request(options)
+    report = export_bundle(request, progress=note)
+    emit(report_json(report), report_text(report), as_json=as_json)
+
+
+def report_json(report: Report) -> Json:
+    """Returns an export's report as JSON values."""
+    from scalenas_runtime.records import to_plain
+
+    return {
+        "out": str(report.out),
+        "rungs": [cast(Json, to_plain(rung)) for rung in report.rungs],
+        "seconds": dict(report.seconds),
+        "sizes": dict(report.sizes),
+        "warnings": list(report.warnings),
+    }
+
+
+def report_text(report: Report) -> str:
+    """Returns an export's report as tables of rungs, sizes and times."""
+    from scalenas_runtime.bundle.readme import parity_rows
+    from scalenas_runtime.parity import ParityRecord
+
+    rungs = table(
+        ("step", "max abs", "relative", "agreement", "verdict"), parity_rows(ParityRecord(rungs=report.rungs))
+    )
+    sizes = table(("file or engine", "MB"), [[name, f"{size / 1e6:.1f}"] for name, size in report.sizes.items()])
+    seconds = {**report.seconds, "total": sum(report.seconds.values())}
+    times = table(("step", "seconds"), [[name, f"{value:.1f}"] for name, value in seconds.items()])
+    warnings = "".join(f"warning: {text}\n" for text in report.warnings)
+    return f"{rungs}\n\n{sizes}\n\n{times}\n\n{warnings}wrote {report.out}\n"
+
+
+def _request(options: dict[str, object]) -> ExportRequest:
+    from scalenas import resolve_spec
+
+    from scalenas_export.export_bundle import ExportRequest
+    from scalenas_export.packing import Wanted, check_targets
+    from scalenas_export.recipes import read_recipe_file, spec_recipe
+    from scalenas_export.weight_sources import find_weights
+    from scalenas_runtime.targets import Target
+    from scalenas_runtime.tasks.sets import class_set, joint_set
+
+    def text(name: str) -> str | None:
+        return cast("str | None", options[name])
+
+    targets = tuple(Target.parse(each) for each in cast("tuple[str, ...]", options["target"]))
+    check_targets(targets)
+    joints, classes, recipe, weights = (text(name) for name in ("joints", "classes", "recipe", "weights"))
+    if joints and classes:
+        raise UserError("--joints is for pose, --classes for segmentation: give one")
+    size = parse_size(cast(str, options["size"])) if options["size"] else None
+    of_file = read_recipe_file(Path(recipe)) if recipe and recipe.endswith(".json") else None
+    found = find_weights(weights, importer=None if of_file else recipe, size=size) if weights else None
+    settings = found.weights.settings if found else {}
+    spec = resolve_spec(
+        cast(str, options["spec"]),
+        task=text("task"),
+        size=size,
+        joints=len(joint_set(joints).joints) if joints else cast("int | None", settings.get("joints")),
+        classes=len(class_set(classes).classes) if classes else cast("int | None", settings.get("classes")),
+        width=cast("int | None", options["width"]),
+    )
+    given = of_file or (found.weights.recipe if found and not (joints or classes) else None)
+    wanted = Wanted(
+        name=text("name") or Path(cast(str, options["spec"])).stem,
+        targets=targets,
+        out=cast(Path, options["out"]),
+        batches=cast("tuple[int, ...]", options["batch"]),
+        io=cast("tuple[IoForm, ...]", tuple(dict.fromkeys(("raw", *cast("tuple[str, ...]", options["io"]))))),
+        overwrite=cast(bool, options["overwrite"]),
+    )
+    return ExportRequest(
+        spec=spec,
+        recipe=spec_recipe(spec, given=given, names=joints or classes),
+        wanted=wanted,
+        weights=found,
+        calibration=text("calibration"),
+        seed=cast(int, options["seed"]),
+        failures=FAILURES,
+    )

@@ -1,0 +1,193 @@
+"""From a spec and weights to a verified bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from scalenas_export.calibration import NONE, SYNTHETIC, Calibration, batch_size, calibration_pictures
+from scalenas_export.folding import fold
+from scalenas_export.io_forms import output_name, raw_form
+from scalenas_export.ladder import REFERENCE, Floats, Ladder, golden_pictures, graph_outputs, torch_outputs
+from scalenas_export.onnx_export import to_onnx
+from scalenas_export.packing import Net, Report, Wanted, check_wanted, export_settings, pack, tool_name
+from scalenas_export.weight_sources import RANDOM, FoundWeights
+from scalenas_runtime.bundle import Provenance, WeightsEntry
+from scalenas_runtime.canonical import Json
+from scalenas_runtime.errors import UserError
+from scalenas_runtime.parity import EXACT, compare, tolerance_of
+from scalenas_runtime.records import to_plain
+from scalenas_runtime.tasks import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from onnx import ModelProto
+    from scalenas.spec import SubnetSpec
+    from scalenas.static import StaticNet
+    from scalenas.supernet import Supernet
+
+FP32 = tolerance_of("fp32")
+# Nothing is gained by measuring random weights as carefully as trained ones.
+RANDOM_BATCHES = 3
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What to export.
+
+    Attributes:
+        spec: The net, of a fixed size.
+        recipe: The task, at the spec's size.
+        wanted: What the bundle shall hold.
+        weights: Weights of the net or of a supernet that has it; None for random ones.
+        calibration: Pictures for BN statistics of random weights and of those from a supernet: `synthetic`, a
+            directory, or `none`; None for `synthetic` where they are needed.
+        seed: Seed of random weights.
+        failures: Where pieces of a failed rung are saved.
+    """
+
+    spec: SubnetSpec
+    recipe: Recipe
+    wanted: Wanted
+    weights: FoundWeights | None = None
+    calibration: str | None = None
+    seed: int = 0
+    failures: Path = Path("runs/export/failures")
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A static net ready for export, and how it came to be."""
+
+    net: StaticNet
+    supernet: Supernet | None
+    entry: WeightsEntry
+    calibration: Calibration | None
+    records: dict[str, Json]
+
+
+def export_bundle(request: ExportRequest, *, progress: Callable[[str], None]) -> Report:
+    """Writes a verified bundle and returns what was done; on any error nothing is left behind.
+
+    Args:
+        request: What to export.
+        progress: Takes lines about what is going on.
+
+    Raises:
+        UserError: a target that is not possible here, weights that do not fit, or a place that is taken.
+        CheckFailed: a rung of the parity ladder failed.
+        OSError: the place is read-only or the disk is full.
+    """
+    from scalenas.registry import get_space
+
+    recipe, wanted = request.recipe, request.wanted
+    check_wanted(wanted, recipe)
+    report = Report(wanted.out)
+    with report.timed("net"):
+        source = _prepare(request, progress)
+    if request.weights is None:
+        report.warnings.append("the weights are random: results mean nothing")
+    with report.timed("golden"):
+        pictures, outputs = golden_pictures(recipe, lambda batch: torch_outputs(source.net, batch, recipe))
+    ladder = Ladder(recipe, pictures, progress, request.failures)
+    if source.supernet is not None:
+        with report.timed("supernet"):
+            records = _against_supernet(source, source.supernet, ladder, request, outputs)
+            outputs = torch_outputs(source.net, pictures, recipe)
+        source.records.update(records)
+    raw = _graph(source.net, ladder, outputs, report)
+    spec, calibration = request.spec, source.calibration
+    digests = {"spec": spec.digest, "live_spec": get_space(spec.space).live(spec).digest}
+    if source.entry.digest:
+        digests["weights"] = source.entry.digest
+    if calibration:
+        digests["calibration"] = calibration.entry.digest
+    provenance = Provenance(
+        tool=tool_name(),
+        weights=source.entry,
+        calibration=calibration.entry if calibration else None,
+        export=export_settings(raw, wanted, PACKAGES),
+    )
+    net = Net(raw, outputs, "the fp32 static net (torch)", provenance, spec.to_json(), digests, source.records)
+    return pack(net, ladder, wanted, report)
+
+
+def _prepare(request: ExportRequest, progress: Callable[[str], None]) -> _Source:
+    from scalenas import Supernet, Weights, extract, get_space, load_into, static_net
+
+    from scalenas_export.random_nets import settle
+
+    spec, found = request.spec, request.weights
+    if found is None:
+        net = static_net(spec, seed=request.seed).eval()
+        progress(f"weights: random (seed {request.seed})")
+        count = RANDOM_BATCHES * batch_size(request.recipe)
+        pictures = calibration_pictures(request.calibration or SYNTHETIC, request.recipe, count=count)
+        if pictures is not None:
+            settle(net, request.recipe, pictures, seed=request.seed)
+        entry = WeightsEntry(
+            source=RANDOM.source, licence=RANDOM.licence, notice=RANDOM.notice, digest=Weights.of(net).digest
+        )
+        return _Source(net, None, entry, pictures, {"seed": request.seed})
+    progress(f"weights: {found.source} ({found.weights.kind}, {found.weights.digest[:12]})")
+    if found.weights.kind == "static":
+        if request.calibration not in (None, NONE):
+            raise UserError(
+                f"{found.source} holds the weights of one static net, which bring their BN statistics along; "
+                "--calibration is for supernets and random weights"
+            )
+        net = static_net(spec)
+        load_into(net, found.weights)
+        return _Source(net.eval(), None, found.entry, None, {})
+    supernet = Supernet(get_space(spec.space), found.weights.settings)
+    load_into(supernet, found.weights)
+    supernet.eval()
+    pictures = calibration_pictures(request.calibration or SYNTHETIC, request.recipe)
+    return _Source(extract(supernet, spec), supernet, found.entry, pictures, {})
+
+
+def _against_supernet(
+    source: _Source, supernet: Supernet, ladder: Ladder, request: ExportRequest, outputs: Floats
+) -> dict[str, Json]:
+    """Adds the rung that holds the static net against the supernet, then recalibrates the static net, in place."""
+    from scalenas import recalibrate
+
+    def member(batch: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", supernet(batch, request.spec))
+
+    right = torch_outputs(member, ladder.pictures, ladder.recipe)
+    ladder.climb("supernet vs static", ("the supernet", "the static net"), (right, outputs), tolerance=EXACT)
+    if source.calibration is None:
+        return {"recalibration": None}
+    count = recalibrate(source.net, source.calibration.batches(ladder.recipe))
+    after = torch_outputs(source.net, ladder.pictures, ladder.recipe)
+    change = compare(outputs, after, ladder.recipe)
+    ladder.progress(f"BN statistics from {count} pictures ({source.calibration.kind})")
+    entry, moved = (cast(Json, to_plain(record)) for record in (source.calibration.entry, change))
+    return {"recalibration": {"calibration": entry, "change": moved}}
+
+
+def _graph(net: StaticNet, ladder: Ladder, outputs: Floats, report: Report) -> ModelProto:
+    recipe = ladder.recipe
+    with report.timed("fold"):
+        folded = fold(net)
+        made = torch_outputs(folded, ladder.pictures, recipe)
+    sides = ("the static net", "the net with BN folded")
+    ladder.climb(
+        "BN folded",
+        sides,
+        (outputs, made),
+        tolerance=FP32,
+        culprit=ladder.where_modules_part(net, folded, FP32.relative),
+    )
+    with report.timed("onnx"):
+        core = to_onnx(folded, (3, recipe.height, recipe.width), output=output_name(recipe))
+        raw = raw_form(core, recipe)
+        exported = graph_outputs(raw, REFERENCE, ladder.pictures)
+    sides = ("the net with BN folded", "the ONNX graph, ONNX Runtime fp32")
+    culprit = ladder.where_export_parts(folded, raw, rung="onnx", tolerance=FP32.relative)
+    ladder.climb("ONNX unsimplified", sides, (made, exported), tolerance=FP32, culprit=culprit)
+    return raw

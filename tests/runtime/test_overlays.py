@@ -1,0 +1,56 @@
+"""Overlays of a run: Ctrl-C ends a camera but not a file's run, and a stream that changes its size stays one video."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tests.runtime.dots import dot_recipe
+
+from scalenas_runtime.errors import UserError
+from scalenas_runtime.overlays import Result, run_frames
+from scalenas_runtime.pictures import Picture
+from scalenas_runtime.results import no_persons
+from scalenas_runtime.sources import Frame
+
+
+def frames(*sizes: tuple[int, int], interrupted: bool = False) -> Iterator[Frame]:
+    for index, size in enumerate(sizes):
+        yield Frame(np.full((*size, 3), 40 * index, np.uint8), f"camera_{index:06d}", index, time=index / 10)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def analyse(_: Frame) -> Result:
+    return no_persons(dot_recipe())
+
+
+def draw(_: Result, picture: Picture) -> Picture:
+    return picture
+
+
+def test_ctrl_c_ends_a_live_source_and_keeps_what_is_there(tmp_path: Path) -> None:
+    given = frames((48, 64), (48, 64), interrupted=True)
+    report = run_frames(given, analyse, tmp_path, draw=draw, rate=10, live=True)
+    assert report.interrupted
+    assert len(report.frames) == 2
+    assert report.files == ["overlay.mp4"]
+    assert cv2.VideoCapture(str(tmp_path / "overlay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_ctrl_c_is_passed_on_for_files(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_frames(frames((48, 64), interrupted=True), analyse, tmp_path, draw=draw)
+
+
+def test_frames_of_other_sizes_are_fitted_into_the_video(tmp_path: Path) -> None:
+    run_frames(frames((48, 64), (96, 128), (31, 17)), analyse, tmp_path, draw=draw)
+    capture = cv2.VideoCapture(str(tmp_path / "overlay.mp4"))
+    shapes = [capture.read()[1].shape for _ in range(3)]
+    assert shapes == [(48, 64, 3)] * 3
+
+
+def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be written as an MP4 video of 64 x 48"):
+        run_frames(frames((48, 64)), analyse, tmp_path / "not there", draw=draw)
