@@ -127,9 +127,7 @@ def _as_input(picture: Picture, recipe: Recipe) -> Picture:
 
         crops, _ = pose_crops(picture, whole_picture(*picture.shape[:2]), recipe)
         return np.asarray(crops[0])
-    from scalenas_runtime.preprocess_segmentation import plan_inputs, write_input
+    from scalenas_runtime.preprocess_segmentation import segmentation_inputs
 
-    plan = plan_inputs((picture.shape[0], picture.shape[1]), recipe)
-    taken = np.empty((recipe.height, recipe.width, 3), np.uint8)
-    write_input(picture, plan, len(plan.offsets) // 2, recipe, taken)
-    return taken
+    windows = segmentation_inputs(picture, recipe)
+    return np.asarray(windows[len(windows) // 2])

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 DAMPING = 0.1
-RIDGE = 0.3
+# Large on purpose: the smoother the map, the fewer pixels lie so near a boundary that rounding decides their class.
+RIDGE = 10.0
 # Pixels of each picture that the regression sees.
 SAMPLES = 2048
 

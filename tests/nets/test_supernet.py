@@ -15,13 +15,13 @@ from scalenas_runtime.errors import UserError
 SPACE = get_space("scalenas")
 BILINEAR: dict[str, Json] = {"mode": "bilinear", "align_corners": True}
 CASES: list[tuple[str, int, Settings]] = [
-    ("pose-w4", 30, {"task": "pose", "width": 4, "modules": [1, 2, 1]}),
-    ("pose-w6-bilinear", 12, {"task": "pose", "width": 6, "modules": [1, 1, 1], "fuse_upsample": BILINEAR}),
-    ("pose-w4-published-modules", 12, {"task": "pose", "width": 4, "modules": [1, 4, 3]}),
-    ("segmentation-w4", 30, {"task": "segmentation", "width": 4, "modules": [1, 2, 1]}),
-    ("segmentation-w8-aligned", 12, {"task": "segmentation", "width": 8, "modules": [1, 2, 1],
+    ("pose-w4", 40, {"task": "pose", "width": 4, "modules": [1, 2, 1]}),
+    ("pose-w6-bilinear", 8, {"task": "pose", "width": 6, "modules": [1, 1, 1], "fuse_upsample": BILINEAR}),
+    ("pose-w4-published-modules", 4, {"task": "pose", "width": 4, "modules": [1, 4, 3]}),
+    ("segmentation-w4", 40, {"task": "segmentation", "width": 4, "modules": [1, 2, 1]}),
+    ("segmentation-w8-aligned", 8, {"task": "segmentation", "width": 8, "modules": [1, 2, 1],
                                      "fuse_upsample": BILINEAR, "head_upsample": BILINEAR}),
-    ("segmentation-w4-published-modules", 12, {"task": "segmentation", "width": 4, "modules": [1, 4, 3]}),
+    ("segmentation-w4-published-modules", 4, {"task": "segmentation", "width": 4, "modules": [1, 4, 3]}),
 ]  # fmt: skip
 SMALL: Settings = {"task": "pose", "width": 4, "modules": [1, 1, 1]}
 

@@ -177,6 +177,7 @@ def test_the_table_is_for_people(bundles: dict[str, str], capsys: pytest.Capture
     [
         ("pose", ["synthetic:1"], "'synthetic:1' is no synthetic data set; write synthetic:SEED:COUNT"),
         ("pose", ["synthetic:1:0"], "'synthetic:1:0' is no synthetic data set"),
+        ("pose", ["."], ". is a folder; a pose bundle takes a COCO keypoints file, and its --pictures"),
         ("pose", ["nowhere.json"], "nowhere.json cannot be read: No such file"),
         ("pose", ["synthetic:1:2", "--metric", "miou"], "metric miou is for segmentation"),
         ("street", ["synthetic:1:2", "--metric", "pck"], "metric pck is for pose"),

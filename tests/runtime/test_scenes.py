@@ -13,6 +13,7 @@ import pytest
 from scalenas_runtime import scenes
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.scenes.body import POINT_INDEX, POINTS, Proportions, body_points, rotation
+from scalenas_runtime.scenes.figure import Stance, draw_figure
 from scalenas_runtime.scenes.poses import LEAST, MOST, POSES, RIDING, UPRIGHT, draw_pose, mirrored
 from scalenas_runtime.scenes.stage import STUFF, label_table
 from scalenas_runtime.tasks.sets import (
@@ -160,6 +161,16 @@ def test_left_is_the_persons_own_left() -> None:
         assert points[POINT_INDEX[f"left_{part}"], 0] > points[POINT_INDEX[f"right_{part}"], 0]
     back, _ = body_points(POSES["stand"].angles, rotation(180, 0, 0), Proportions())
     assert back[POINT_INDEX["left_hip"], 0] < back[POINT_INDEX["right_hip"], 0]
+
+
+@pytest.mark.parametrize("height", [40, 130, 150, 300], ids=lambda height: f"{height}px")
+def test_a_figure_ends_at_its_outline(height: int) -> None:
+    for seed in range(5):
+        figure = draw_figure(np.random.default_rng(seed), Stance(height, (0.0, 0.0)))
+        assert not figure.picture[figure.alpha == 0].any()
+        assert figure.picture[figure.alpha == 255].any()
+        x1, y1, x2, y2 = figure.box - np.tile(figure.corner, 2)
+        assert (figure.alpha[int(y1) : int(y2), int(x1) : int(x2)] > 0).sum() == (figure.alpha > 0).sum()
 
 
 def test_limbs_keep_their_lengths_in_every_pose() -> None:

@@ -194,6 +194,8 @@ def _keypoints(recipe: PoseRecipe, source: _Data) -> KeypointData:
         seed, count = _synthetic(source.place)
         size = (recipe.height * 5 // 4, recipe.width * 3 // 2)
         return synthetic_keypoints(joints_of(recipe), seed=seed, count=count, size=size)
+    if Path(source.place).is_dir():
+        raise UserError(f"{source.place} is a folder; a pose bundle takes a COCO keypoints file, and its --pictures")
     return read_keypoints(source.place, source.pictures, missing=source.missing)
 
 
@@ -253,7 +255,7 @@ def _table(done: Evaluation, target: str) -> str:
             lines.append(f"{key}:")
             lines += [f"  {name:20} {_row(item)}" for name, item in value.items()]
         elif isinstance(value, float) and key != "alpha":
-            lines.append(f"{key:22} {_percent(value)} %")
+            lines.append(f"{key.replace('_', ' '):22} {_percent(value)} %")
     lines.append("counts:")
     lines += [f"  {name.replace('_', ' '):28} {count}" for name, count in done.counts.items()]
     return "\n".join(lines) + "\n"

@@ -77,7 +77,7 @@ def read_pairs(
     pictures: str | Path,
     masks: str | Path,
     classes: ClassSet,
-    rule: MaskRule = MaskRule(),
+    rule: MaskRule | None = None,
 ) -> PairData:
     """Returns the pairs of two folders, in the order of their names; sub-folders are searched too.
 
@@ -88,12 +88,12 @@ def read_pairs(
         pictures: Folder of the pictures.
         masks: Folder of the masks, with the same sub-folders if any.
         classes: What the labels mean.
-        rule: How masks are named and read.
+        rule: How masks are named and read; by equal names, labels as they are, where left out.
 
     Raises:
         UserError: a folder is missing or holds no pair, or a picture has no mask (named).
     """
-    pictures, masks = Path(pictures), Path(masks)
+    pictures, masks, rule = Path(pictures), Path(masks), rule or MaskRule()
     seen, others = _files(pictures, rule.picture_suffix)
     found, _ = _files(masks, rule.mask_suffix)
     alone = [key for key in seen if key not in found]

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from scalenas_runtime.scenes.body import POINT_INDEX, POINTS, Floats, Proportions, body_points
 from scalenas_runtime.scenes.poses import ANY, draw_pose
+from scalenas_runtime.scenes.scene import faded
 from scalenas_runtime.scenes.textures import NEUTRAL, Grey, cut
 from scalenas_runtime.scenes.wardrobe import Outfit, draw_outfit
 
 _SHIFT = 4
 # Smaller people are drawn at twice the size and reduced: their limbs are a few pixels wide.
-_FINE_BELOW = 190
+_FINE_BELOW = 140
 _HALF = np.linspace(np.pi / 2, 3 * np.pi / 2, 6)
 _ARC: Floats = np.stack([np.cos(_HALF), np.sin(_HALF)], axis=1)
 _CIRCLE = np.linspace(0, 2 * np.pi, 12, endpoint=False)
@@ -108,7 +109,7 @@ class Figure:
     """A person, drawn.
 
     Attributes:
-        picture: (h, w, 3) uint8 BGR.
+        picture: (h, w, 3) uint8 BGR, multiplied with its alpha.
         alpha: (h, w) uint8, 255 inside the person.
         corner: x, y of the patch's top left pixel in the scene.
         points: (len(POINTS), 2) in pixels of the scene.
@@ -170,7 +171,8 @@ def draw_figure(rng: np.random.Generator, stance: Stance) -> Figure:
     )
     picture, alpha = _dress(labels, shade, outfit, rng)
     if fine == 1:
-        alpha = cv2.blur(alpha, (3, 3))
+        alpha = cv2.min(alpha, cv2.blur(alpha, (3, 3)))
+        picture = faded(picture, alpha)
     else:
         whole = (int(size[0]), int(size[1]))
         picture = cv2.resize(picture, whole, interpolation=cv2.INTER_AREA)
@@ -299,7 +301,7 @@ def _dress(labels: Grey, shade: Grey, outfit: Outfit, rng: np.random.Generator) 
     """Returns the coloured picture of a map of parts, and its alpha."""
     height, width = labels.shape
     table = np.zeros((256, 1, 3), np.uint8)
-    table[: len(PARTS), 0] = outfit.colours
+    table[1 : len(PARTS), 0] = outfit.colours[1:]
     picture = cv2.LUT(cv2.cvtColor(labels, cv2.COLOR_GRAY2BGR), table)
     pattern = cut("grain", 4, (height, width), rng).copy()
     dressed = (outfit.colours != outfit.colours[PART_INDEX["head"]]).any(axis=1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scalenas_runtime.scenes.body import Floats
 from scalenas_runtime.scenes.figure import Stance, draw_figure
 from scalenas_runtime.scenes.poses import RIDING, UPRIGHT
-from scalenas_runtime.scenes.scene import mix, paste, textured
+from scalenas_runtime.scenes.scene import faded, mix, paste, textured
 from scalenas_runtime.scenes.stage import STUFF, Canvas
 from scalenas_runtime.scenes.textures import scaled
 from scalenas_runtime.scenes.wardrobe import any_colour
@@ -266,7 +266,9 @@ def _crown(canvas: Canvas, rng: np.random.Generator, spots: Floats, sizes: Float
     thin = cv2.threshold(leaves, 138 if bare else 104, 255, cv2.THRESH_BINARY)[1]
     soft = cv2.blur(cv2.bitwise_and(mask, thin), (3, 3))
     corner = (int(low[0]), int(low[1]))
-    paste(canvas.picture, textured(crowned, leaves), cv2.convertScaleAbs(soft, alpha=0.6) if bare else soft, corner)
+    if bare:
+        soft = cv2.convertScaleAbs(soft, alpha=0.6)
+    paste(canvas.picture, faded(textured(crowned, leaves), soft), soft, corner)
 
 
 def _branches(canvas: Canvas, rng: np.random.Generator, crown: Floats, reach: float, foot: Floats) -> None:

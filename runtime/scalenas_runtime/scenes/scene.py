@@ -50,7 +50,7 @@ def paste(
 
     Args:
         picture: (H, W, 3), changed.
-        patch: (h, w, 3).
+        patch: (h, w, 3), already multiplied with its alpha (`faded`).
         alpha: (h, w), 255 where the patch covers.
         corner: x, y of the patch's top left pixel; it may stick out of the picture.
 
@@ -67,9 +67,13 @@ def paste(
     cover = alpha[top:bottom, left:right]
     weight = cv2.cvtColor(cover, cv2.COLOR_GRAY2BGR)
     behind = cv2.multiply(picture[rows, columns], cv2.bitwise_not(weight), scale=1 / 255)
-    front = cv2.multiply(patch[top:bottom, left:right], weight, scale=1 / 255)
-    picture[rows, columns] = cv2.add(behind, front)
+    picture[rows, columns] = cv2.add(behind, patch[top:bottom, left:right])
     return rows, columns, cover
+
+
+def faded(patch: Picture, alpha: Picture) -> Picture:
+    """Returns a (h, w, 3) patch multiplied with its (h, w) alpha, as `paste` takes it."""
+    return cv2.multiply(patch, cv2.cvtColor(alpha, cv2.COLOR_GRAY2BGR), scale=1 / 255)
 
 
 def textured(picture: Picture, pattern: Picture) -> Picture:
