@@ -8,8 +8,12 @@ import sys
 import venv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.small_exports import SmallExport
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,3 +93,19 @@ def _install(folder: Path, requirement: str) -> None:
 def _megabytes(path: Path) -> float:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files) / 1e6
+
+
+@pytest.fixture(scope="session")
+def small_pose(tmp_path_factory: pytest.TempPathFactory) -> SmallExport:
+    """A pose bundle with engines for ONNX Runtime and OpenVINO, batch 1 and 2, raw and end2end."""
+    from tests.small_exports import small_export
+
+    return small_export("pose", tmp_path_factory.mktemp("pose"))
+
+
+@pytest.fixture(scope="session")
+def small_segmentation(tmp_path_factory: pytest.TempPathFactory) -> SmallExport:
+    """The same for segmentation."""
+    from tests.small_exports import small_export
+
+    return small_export("segmentation", tmp_path_factory.mktemp("segmentation"))

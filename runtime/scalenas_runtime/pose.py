@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ from scalenas_runtime.boxes import Detections
 from scalenas_runtime.decode.pose import decode_heatmaps, merge_flipped
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.geometry import Float, check_boxes, heatmap_to_picture, whole_picture
+from scalenas_runtime.loading import default_target, open_for
 from scalenas_runtime.pictures import Picture, as_picture
 from scalenas_runtime.preprocess import pose_crops
 from scalenas_runtime.results import PoseResult, no_persons
@@ -23,25 +24,12 @@ from scalenas_runtime.session import Session
 from scalenas_runtime.sources import Source, open_source
 from scalenas_runtime.targets import Target
 from scalenas_runtime.tasks.pose import PoseRecipe
+from scalenas_runtime.timing import Timing
 
 if TYPE_CHECKING:
     from scalenas_runtime.bundle import Bundle
 
 BoxFinder = Callable[[Picture], Detections]
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Where one estimate spent its time, in milliseconds: cropping, the engine, decoding."""
-
-    pre_ms: float
-    infer_ms: float
-    post_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        """The three together."""
-        return self.pre_ms + self.infer_ms + self.post_ms
 
 
 class PoseEstimator:
@@ -93,17 +81,13 @@ class PoseEstimator:
         Raises:
             UserError: not a bundle, one of another task, or no engine for the target.
         """
-        from scalenas_runtime.bundle import Bundle
-
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle), trust=trust)
-        if not isinstance(opened.recipe, PoseRecipe):
-            raise UserError(f"{opened.path} is a bundle for segmentation, not pose; load it with Segmenter")
+        opened, recipe = open_for(PoseRecipe, bundle, trust=trust)
         chosen = target or default_target(opened)
         sessions: list[Session] = []
         try:
             for size in _batches(opened, str(chosen), build) if batch is None else sorted({1, batch}):
                 sessions.append(opened.load(chosen, build=build, threads=threads, batch=size))
-            return cls(sessions, opened.recipe)
+            return cls(sessions, recipe)
         except BaseException:
             for session in sessions:
                 session.close()
@@ -245,21 +229,6 @@ class _Engine:
         feeds: Mapping[str, NDArray[Any]] = {self._input: crops}
         heatmaps: Float = self.session.run(feeds)[self._output].astype(np.float32, copy=False)
         return heatmaps
-
-
-def default_target(bundle: Bundle) -> str:
-    """Returns the first target that the bundle has an engine for that fits this machine.
-
-    Raises:
-        UserError: it has none; the text names the command that builds one.
-    """
-    targets = bundle.targets()
-    if not targets:
-        raise UserError(
-            f"{bundle.path} has no engine that fits here; name a target, for example onnxruntime:cpu/fp32, "
-            f"and build it with: scalenas-export build {bundle.path} --target onnxruntime:cpu/fp32"
-        )
-    return targets[0]
 
 
 def _batches(bundle: Bundle, target: str, build: Literal["never", "cached", "auto"]) -> list[int]:

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from scalenas_runtime.decode.segmentation import WindowLogits, class_map, merge_flipped
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.loading import default_target, open_for
 from scalenas_runtime.pictures import Picture, as_picture
-from scalenas_runtime.pose import Timing, default_target
 from scalenas_runtime.preprocess_segmentation import Plan, plan_inputs, write_input
 from scalenas_runtime.results import SegmentationResult
 from scalenas_runtime.session import Session
 from scalenas_runtime.sources import Source, open_source
 from scalenas_runtime.targets import Target
 from scalenas_runtime.tasks.segmentation import SegmentationRecipe
+from scalenas_runtime.timing import Timing
 
 if TYPE_CHECKING:
     from scalenas_runtime.bundle import Bundle
@@ -88,12 +89,7 @@ class Segmenter:
         Raises:
             UserError: not a bundle, one of another task, or no engine for the target.
         """
-        from scalenas_runtime.bundle import Bundle
-
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle), trust=trust)
-        recipe = opened.recipe
-        if not isinstance(recipe, SegmentationRecipe):
-            raise UserError(f"{opened.path} is a bundle for pose, not segmentation; load it with PoseEstimator")
+        opened, recipe = open_for(SegmentationRecipe, bundle, trust=trust)
         session = opened.load(target or default_target(opened), build=build, threads=threads, batch=batch)
         try:
             return cls(session, recipe)

@@ -177,7 +177,7 @@ def worst_picture(bundle: Bundle, config: EngineConfig, index: int) -> bytes:
     Raises:
         UserError: no engine fits (see `Bundle.load_config`).
     """
-    from scalenas_runtime.overlay import difference_picture
+    from scalenas_runtime.difference_picture import difference_picture
 
     golden = bundle.golden()
     with bundle.load_config(config, build="cached") as session:

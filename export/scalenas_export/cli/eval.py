@@ -140,7 +140,8 @@ def _pose(
     import msgspec
 
     from scalenas_runtime.evaluate import PoseQuestion, default_metric, evaluate_pose
-    from scalenas_runtime.pose import PoseEstimator, default_target
+    from scalenas_runtime.loading import default_target
+    from scalenas_runtime.pose import PoseEstimator
     from scalenas_runtime.readers import read_detections
 
     data = _keypoints(recipe, source)
@@ -167,7 +168,7 @@ def _segmentation(
     import msgspec
 
     from scalenas_runtime.evaluate import evaluate_segmentation
-    from scalenas_runtime.pose import default_target
+    from scalenas_runtime.loading import default_target
     from scalenas_runtime.segmentation import Segmenter
 
     if question.metric not in (None, "miou"):

@@ -108,7 +108,8 @@ def _analyser(
     stack: ExitStack, bundle: Bundle, persons: _Persons, engine: _Engine
 ) -> tuple[Callable[[Frame], Result], str]:
     """Returns what gives a frame's result, and the target it runs on; the stack closes the engines."""
-    from scalenas_runtime.pose import PoseEstimator, default_target
+    from scalenas_runtime.loading import default_target
+    from scalenas_runtime.pose import PoseEstimator
     from scalenas_runtime.segmentation import Segmenter
     from scalenas_runtime.tasks import PoseRecipe
 

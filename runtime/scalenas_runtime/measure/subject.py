@@ -23,8 +23,9 @@ from scalenas_runtime.session import Array, Session, TensorSpec
 
 if TYPE_CHECKING:
     from scalenas_runtime.bundle import Bundle
-    from scalenas_runtime.pose import PoseEstimator, Timing
+    from scalenas_runtime.pose import PoseEstimator
     from scalenas_runtime.segmentation import Segmenter
+    from scalenas_runtime.timing import Timing
 
 ROTATION = 8
 _PHOTO = (480, 640)
@@ -238,6 +239,7 @@ def _pipeline(job: MeasureJob, session: Session, bundle: Bundle) -> Subject:
     from scalenas_runtime.pose import PoseEstimator
     from scalenas_runtime.scenes import person_scene, street_scene
     from scalenas_runtime.segmentation import Segmenter
+    from scalenas_runtime.timing import Timing
     from scalenas_runtime.tasks import PoseRecipe
 
     recipe = bundle.recipe

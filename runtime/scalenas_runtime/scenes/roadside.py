@@ -13,7 +13,7 @@ from scalenas_runtime.scenes.body import Floats
 from scalenas_runtime.scenes.figure import Stance, draw_figure
 from scalenas_runtime.scenes.poses import RIDING, UPRIGHT
 from scalenas_runtime.scenes.scene import faded, mix, paste, textured
-from scalenas_runtime.scenes.stage import STUFF, Canvas
+from scalenas_runtime.scenes.stage import NEAR, STUFF, Canvas
 from scalenas_runtime.scenes.textures import scaled
 from scalenas_runtime.scenes.wardrobe import any_colour
 
@@ -25,6 +25,8 @@ _WALLS: Floats = np.array(
 _METAL: Floats = np.array((82.0, 84, 82))
 # Crowns of a smaller radius in pixels are drawn with fewer leaves.
 _FAR_CROWN = 14
+# Pixels per metre below which windows are not drawn: they would be a pixel wide.
+_WINDOWS_FROM = 5.0
 _BARK: Floats = np.array((48.0, 58, 68))
 
 
@@ -54,6 +56,9 @@ def draw_house(
     start, end = (np.array([near, 0, line]), np.array([far, 0, line])) if across else (
         np.array([side * line, 0.0, near]), np.array([side * line, 0.0, far]))  # fmt: skip
     up = np.array([0.0, 1.0, 0.0])
+    seen = canvas.view.project(np.array([start, end]))[:, 0]
+    if (seen < 0).all() or (seen > canvas.labels.shape[1]).all():
+        return
     if not across:
         deep = np.array([side * 9.0, 0.0, 0.0])
         gable = [start, start + deep, start + deep + up * high, start + up * high]
@@ -210,6 +215,8 @@ def _front(
     start, end = ends
     long = float(np.linalg.norm(end - start))
     count = max(1, int(long / rng.uniform(1.8, 3.0)))
+    if canvas.view.scale(max(float(start[2]), NEAR)) < _WINDOWS_FROM:
+        return
     storey = (high - 0.6) / storeys
     shop = rng.random() < 0.45
     wide, tall = float(rng.uniform(0.35, 0.6)), float(rng.uniform(0.45, 0.65))

@@ -117,8 +117,11 @@ def _distance(canvas: Canvas, rng: np.random.Generator) -> None:
         if rng.random() < 0.5:
             canvas.flat(corners, mix(any_colour(rng) * 0.5 + 50, canvas.haze, 0.45), "building")
         else:
-            metres = canvas.view.scale(_FAR * 0.8)
-            draw_tree(canvas, rng, ((x + wide / 2 - canvas.view.middle) / metres, _FAR * 0.8), 4 + tall / metres)
+            green = mix(np.array([45, 75, 62]) * rng.uniform(0.7, 1.4, 3), canvas.haze, 0.4)
+            for share, size in rng.uniform([0, 0.3], [1, 0.6], (4, 2)):
+                at = (int(x + share * wide), int(top + 0.5 * tall))
+                for target, value in ((canvas.picture, green.tolist()), (canvas.labels, STUFF["tree"])):
+                    cv2.circle(target, at, max(2, int(size * tall)), value, cv2.FILLED)
         x += wide * rng.uniform(0.6, 1.2)
 
 
@@ -198,7 +201,7 @@ def _line_side(add: Add, rng: np.random.Generator, plan: _Plan, side: int) -> No
     edge = plan.edge(side)
     if kind == "houses":
         z = float(rng.uniform(0.7, 6))
-        while z < 75:
+        while z < 60:
             long = float(rng.uniform(5, 16))
             add(z + long, draw_house, side, edge + float(rng.uniform(0, 0.6)), (z, z + long))
             z += long + (float(rng.uniform(2, 12)) if rng.random() < 0.25 else 0.0)
