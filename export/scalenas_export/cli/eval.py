@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from scalenas_export.cli.common import emit, note, verb
+from scalenas_export.cli.common import emit, verb
+from scalenas_export.cli.engine_choice import EngineChoice, engine_options
 from scalenas_runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,30 +47,12 @@ class _Question:
     flip_test: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    target: str | None
-    build: Literal["never", "cached", "auto"]
-    batch: int | None
-    threads: int | None
-
-
 @verb("eval")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option("--metric", type=click.Choice(["pck", "pckh", "oks", "miou"]), help="By task and joints otherwise.")
 @click.option("--alpha", type=float, help="Share of the reference length for PCK: 0.2 of the torso, 0.5 of the head.")
-@click.option("--target", help="backend:device/precision; the bundle's first that fits here.")
-@click.option(
-    "--build",
-    type=click.Choice(["never", "cached", "auto"]),
-    default="auto",
-    show_default=True,
-    help="What to do when no engine fits: fail, look into the cache, or build one there.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one inference.")
-@click.option("--batch", type=click.IntRange(min=1), help="Crops in one inference, of a batch that the bundle has.")
-@click.option("--trust", is_flag=True, help="Load native engines that were built on another machine.")
+@engine_options
 @click.option("--boxes", default="gt", show_default=True, help="gt, or a COCO detections JSON file.")
 @click.option("--pictures", type=click.Path(path_type=Path), help="Folder of the pictures of a COCO file.")
 @click.option("--masks", type=click.Path(path_type=Path), help="Folder of the masks; DATA + `annot` otherwise.")
@@ -87,11 +70,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     data: str,
     metric: Metric | None,
     alpha: float | None,
-    target: str | None,
-    build: Literal["never", "cached", "auto"],
-    threads: int | None,
-    batch: int | None,
-    trust: bool,
+    engine: EngineChoice,
     boxes: str,
     pictures: Path | None,
     masks: Path | None,
@@ -109,19 +88,15 @@ def command(  # noqa: PLR0913 - one parameter per option
     DATA is a COCO keypoints file (with --pictures), a folder of pictures (with --masks), or `synthetic:SEED:COUNT`:
     scenes drawn here. Intervals hold 95 %, by drawing pictures anew.
     """
-    from scalenas_runtime.bundle import Bundle
     from scalenas_runtime.canonical import pretty_json
     from scalenas_runtime.files import write_text
     from scalenas_runtime.tasks import PoseRecipe
 
-    opened = Bundle.open(bundle, trust=trust)
+    opened = engine.open(bundle)
     source = _Data(
         data, pictures, masks, (picture_suffix, mask_suffix), _mapping(mapping), "skip" if skip_missing else "error"
     )
     question = _Question(metric, alpha, boxes, limit, flip_test)
-    engine = _Engine(target, build, batch, threads)
-    if opened.manifest.provenance.weights.source == "random":
-        note("note: this bundle's weights are random, so its accuracy is that of guessing")
     if isinstance(opened.recipe, PoseRecipe):
         done, used = _pose(opened, opened.recipe, source, question, engine)
         if dump is not None:
@@ -135,21 +110,18 @@ def command(  # noqa: PLR0913 - one parameter per option
 
 
 def _pose(
-    bundle: Bundle, recipe: PoseRecipe, source: _Data, question: _Question, engine: _Engine
+    bundle: Bundle, recipe: PoseRecipe, source: _Data, question: _Question, engine: EngineChoice
 ) -> tuple[Evaluation, str]:
     import msgspec
 
     from scalenas_runtime.evaluate import PoseQuestion, default_metric, evaluate_pose
-    from scalenas_runtime.loading import default_target
-    from scalenas_runtime.pose import PoseEstimator
     from scalenas_runtime.readers import read_detections
 
     data = _keypoints(recipe, source)
     boxes = None if question.boxes == "gt" else read_detections(question.boxes)
-    target = engine.target or default_target(bundle)
+    target = engine.target_of(bundle)
     with ExitStack() as stack:
-        pose = PoseEstimator.load(bundle, target, build=engine.build, batch=engine.batch, threads=engine.threads)
-        stack.enter_context(pose)
+        pose = stack.enter_context(engine.pose(bundle))
         if question.flip_test is not None:
             pose.recipe = msgspec.structs.replace(recipe, flip_test=question.flip_test)
         done = evaluate_pose(
@@ -163,23 +135,19 @@ def _pose(
 
 
 def _segmentation(
-    bundle: Bundle, recipe: SegmentationRecipe, source: _Data, question: _Question, engine: _Engine
+    bundle: Bundle, recipe: SegmentationRecipe, source: _Data, question: _Question, engine: EngineChoice
 ) -> tuple[Evaluation, str]:
     import msgspec
 
     from scalenas_runtime.evaluate import evaluate_segmentation
-    from scalenas_runtime.loading import default_target
-    from scalenas_runtime.segmentation import Segmenter
 
     if question.metric not in (None, "miou"):
         raise UserError(f"metric {question.metric} is for pose; a segmentation bundle takes miou")
     if question.boxes != "gt":
         raise UserError("--boxes is for pose bundles")
     data = _pairs(recipe, source)
-    target = engine.target or default_target(bundle)
-    with Segmenter.load(
-        bundle, target, build=engine.build, batch=engine.batch or 1, threads=engine.threads
-    ) as segmenter:
+    target = engine.target_of(bundle)
+    with engine.segmenter(bundle) as segmenter:
         if question.flip_test is not None:
             segmenter.recipe = msgspec.structs.replace(recipe, flip_test=question.flip_test)
         bar = _Bar(question.limit, len(data))

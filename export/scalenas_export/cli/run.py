@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from scalenas_export.cli.common import emit, note, run_folder, verb
+from scalenas_export.cli.engine_choice import EngineChoice, engine_options
 from scalenas_runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
     from scalenas_runtime.pictures import Picture
     from scalenas_runtime.pose import BoxFinder, PoseEstimator
     from scalenas_runtime.sources import Frame, Source
-
-
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    target: str | None
-    build: Literal["never", "cached", "auto"]
-    batch: int | None
-    threads: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +35,7 @@ class _Persons:
 @verb("run")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source", nargs=-1, required=True)
-@click.option("--target", help="backend:device/precision; the bundle's first that fits here.")
-@click.option(
-    "--build",
-    type=click.Choice(["never", "cached", "auto"]),
-    default="auto",
-    show_default=True,
-    help="What to do when no engine fits: fail, look into the cache, or build one there.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one inference.")
-@click.option("--batch", type=click.IntRange(min=1), help="Crops in one inference, of a batch that the bundle has.")
-@click.option("--trust", is_flag=True, help="Load native engines that were built on another machine.")
+@engine_options
 @click.option("--boxes", type=click.Path(path_type=Path), help="Person boxes: COCO detections JSON.")
 @click.option("--detector", type=click.Path(path_type=Path), help="Person detector: an ONNX file.")
 @click.option("--detector-layout", help="yolox, rtmdet, yolox-dets or nms; seen from its outputs otherwise.")
@@ -65,11 +48,7 @@ class _Persons:
 def command(  # noqa: PLR0913 - one parameter per option
     bundle: Path,
     source: tuple[str, ...],
-    target: str | None,
-    build: Literal["never", "cached", "auto"],
-    threads: int | None,
-    batch: int | None,
-    trust: bool,
+    engine: EngineChoice,
     boxes: Path | None,
     detector: Path | None,
     detector_layout: str | None,
@@ -87,15 +66,14 @@ def command(  # noqa: PLR0913 - one parameter per option
     one person. In the boxes file, image_id is the picture's file name without suffix (or that as a number, or the
     frame's index in a video), unless file_name is given.
     """
-    from scalenas_runtime.bundle import Bundle
     from scalenas_runtime.overlays import write_results
     from scalenas_runtime.sources import open_source
 
     persons = _Persons(boxes, detector, detector_layout, min_score, track)
-    opened = Bundle.open(bundle, trust=trust)
+    opened = engine.open(bundle)
     media = open_source(source)
     with ExitStack() as stack:
-        analyse, used = _analyser(stack, opened, persons, _Engine(target, build, batch, threads))
+        analyse, used = _analyser(stack, opened, persons, engine)
         folder = stack.enter_context(_folder(out, overwrite))
         report = _run(media, analyse, folder, show_scores=show_scores, limit=frames)
         head = {"task": _task(opened), "bundle": str(bundle), "target": used, "source": list(source)}
@@ -105,24 +83,17 @@ def command(  # noqa: PLR0913 - one parameter per option
 
 
 def _analyser(
-    stack: ExitStack, bundle: Bundle, persons: _Persons, engine: _Engine
+    stack: ExitStack, bundle: Bundle, persons: _Persons, engine: EngineChoice
 ) -> tuple[Callable[[Frame], Result], str]:
     """Returns what gives a frame's result, and the target it runs on; the stack closes the engines."""
-    from scalenas_runtime.loading import default_target
-    from scalenas_runtime.pose import PoseEstimator
-    from scalenas_runtime.segmentation import Segmenter
     from scalenas_runtime.tasks import PoseRecipe
 
-    if bundle.manifest.provenance.weights.source == "random":
-        note("note: this bundle's weights are random, so its results mean nothing")
-    target = engine.target or default_target(bundle)
+    target = engine.target_of(bundle)
     if isinstance(bundle.recipe, PoseRecipe):
-        pose = PoseEstimator.load(bundle, target, build=engine.build, batch=engine.batch, threads=engine.threads)
-        return _pose_analyser(stack, stack.enter_context(pose), persons), target
+        return _pose_analyser(stack, stack.enter_context(engine.pose(bundle)), persons), target
     if persons.boxes or persons.detector or persons.track:
         raise UserError(f"{bundle.path} segments pictures; --boxes, --detector and --track are for pose bundles")
-    segmenter = Segmenter.load(bundle, target, build=engine.build, batch=engine.batch or 1, threads=engine.threads)
-    stack.enter_context(segmenter)
+    segmenter = stack.enter_context(engine.segmenter(bundle))
     return lambda frame: segmenter.segment(frame.picture), target
 
 
