@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+
 from scalenas.cost import LIVE
 from scalenas.registry import get_space
 from scalenas.spec import SubnetSpec
-
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint

@@ -8,7 +8,6 @@ from scalenas.graph import Graph, Node
 from scalenas.operators import AddReLU, BasicBlock, ConvBN, FuseDown, FuseUp, Operator, PoseHead
 from scalenas.space import SearchSpace
 from scalenas.spec import SubnetSpec
-
 from scalenas_runtime.canonical import Json
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scalenas.registry import get_space
-
 from scalenas_export.export_bundle import ExportRequest, export_bundle
 from scalenas_export.packing import Report, Wanted
 from scalenas_export.recipes import spec_recipe

@@ -18,10 +18,10 @@ from scalenas_runtime.backends import get_backend
 from scalenas_runtime.bundle import Bundle
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.decode.pose import merge_flipped
+from scalenas_runtime.difference_picture import difference_picture
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.geometry import check_boxes, whole_picture
 from scalenas_runtime.golden import decode_outputs
-from scalenas_runtime.difference_picture import difference_picture
 from scalenas_runtime.preprocess import pose_crops
 from scalenas_runtime.preprocess_segmentation import plan_inputs, segmentation_inputs
 from scalenas_runtime.session import Array, Session

@@ -24,6 +24,7 @@ from scalenas_runtime.tasks import Recipe
 if TYPE_CHECKING:
     import torch
     from onnx import ModelProto
+
     from scalenas.spec import SubnetSpec
     from scalenas.static import StaticNet
     from scalenas.supernet import Supernet
@@ -117,7 +118,6 @@ def export_bundle(request: ExportRequest, *, progress: Callable[[str], None]) ->
 
 def _prepare(request: ExportRequest, progress: Callable[[str], None]) -> _Source:
     from scalenas import Supernet, Weights, extract, get_space, load_into, static_net
-
     from scalenas_export.random_nets import settle
 
     spec, found = request.spec, request.weights

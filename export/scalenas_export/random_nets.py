@@ -58,8 +58,9 @@ class _NoLabelsError(Exception):
 
 
 def _damp(net: nn.Module) -> None:
-    from scalenas.layers import ConvBN
     from torch import nn
+
+    from scalenas.layers import ConvBN
 
     for name, module in net.named_modules():
         # Without a ReLU of its own: the last of a residual or fusion branch, whose sum goes on. A shortcut is no

@@ -11,6 +11,7 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import ROOT, Environment
 
 pytestmark = pytest.mark.slow

@@ -8,18 +8,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from tests.small_exports import SmallExport
 
+from scalenas.static import StaticNet, static_net
 from scalenas_export.bisect import Values, engine_probe, first_divergence, relative_error, save_piece
+from scalenas_export.folding import fold
 from scalenas_export.graphs import set_initialiser
+from scalenas_export.io_forms import raw_form
 from scalenas_export.ladder import REFERENCE, Ladder, graph_outputs
+from scalenas_export.onnx_export import to_onnx
 from scalenas_runtime.backends import get_backend
 from scalenas_runtime.errors import CheckFailed
 from scalenas_runtime.parity import tolerance_of
 from scalenas_runtime.targets import EngineConfig, Target
 from scalenas_runtime.tasks.sets import pose_recipe
+from tests.nets.lively import enliven
+from tests.small_exports import SmallExport
 
 OPENVINO = EngineConfig(Target("openvino", "cpu", "fp32"))
 ENGINES = {"onnxruntime": REFERENCE, "openvino": OPENVINO}
@@ -31,6 +37,12 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     other = onnx.ModelProto()
     other.CopyFrom(model)
     return other
+
+
+def lively(export: SmallExport) -> StaticNet:
+    net = static_net(export.request.spec).eval()
+    enliven(net, seed=1)
+    return net
 
 
 def nudge_a_weight(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -114,7 +126,7 @@ def _chain(factors: list[float]) -> onnx.ModelProto:
         helper.make_node("Mul", [f"v{step}" if step else "x", f"c{step}"], [f"v{step + 1}"], f"mul{step}")
         for step in range(len(factors))
     ]
-    tensors = [numpy_helper.from_array(np.float32(factor), f"c{step}") for step, factor in enumerate(factors)]
+    tensors = [numpy_helper.from_array(np.array(factor, np.float32), f"c{step}") for step, factor in enumerate(factors)]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 12]) for name in ("x", f"v{len(factors)}"))
     graph = helper.make_graph(nodes, "chain", [x], [y], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -127,17 +139,9 @@ def test_where_only_one_side_is_finite_the_error_is_infinite() -> None:
 
 
 def test_a_net_and_its_graph_are_compared_at_convolutions(small_pose: SmallExport, tmp_path: Path) -> None:
-    from scalenas.static import static_net
-
-    from scalenas_export.folding import fold
-
-    spec = small_pose.request.spec
-    net = fold(static_net(spec, seed=0).eval())
+    net = fold(lively(small_pose))
     recipe = pose_recipe("lspet-14", size=(96, 64))
     pictures = np.random.default_rng(0).integers(0, 256, (1, 96, 64, 3), dtype=np.uint8)
-    from scalenas_export.io_forms import raw_form
-    from scalenas_export.onnx_export import to_onnx
-
     raw = raw_form(to_onnx(net, (3, 96, 64), output="heatmaps"), recipe)
     ladder = Ladder(recipe, pictures, lambda line: None, tmp_path)
     where = ladder.where_export_parts(net, nudge_a_weight(raw), rung="onnx", tolerance=1e-4)
@@ -146,15 +150,10 @@ def test_a_net_and_its_graph_are_compared_at_convolutions(small_pose: SmallExpor
 
 
 def test_two_nets_are_compared_module_by_module(small_pose: SmallExport, tmp_path: Path) -> None:
-    import torch
-    from scalenas.static import static_net
-
-    from scalenas_export.folding import fold
-
-    net = static_net(small_pose.request.spec, seed=0).eval()
+    net = lively(small_pose)
     folded = fold(net)
     with torch.no_grad():
-        folded.get_submodule(NUDGED).weight.mul_(1.5)  # type: ignore[operator,union-attr]
+        folded.get_submodule(NUDGED).weight.mul_(1.5)  # type: ignore[operator]
     pictures = np.random.default_rng(0).integers(0, 256, (1, 96, 64, 3), dtype=np.uint8)
     ladder = Ladder(small_pose.request.recipe, pictures, lambda line: None, tmp_path)
     where = ladder.where_modules_part(net, folded, 1e-4)

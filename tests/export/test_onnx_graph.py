@@ -9,16 +9,16 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from scalenas.static import StaticNet, static_net
-from tests.small_exports import small_request
 from torch import nn
 
+from scalenas.static import StaticNet, static_net
 from scalenas_export.folding import fold
 from scalenas_export.graphs import drop_unused, with_batch
 from scalenas_export.ladder import REFERENCE, run_graph
 from scalenas_export.onnx_export import to_onnx
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.targets import EngineConfig
+from tests.small_exports import small_request
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tests.runtime.dots import dot_model, dot_picture, dot_recipe
 
 from scalenas_export.cli import app as application
 from scalenas_runtime.backends import get_backend
@@ -21,6 +20,7 @@ from scalenas_runtime.golden import Golden, decode_outputs
 from scalenas_runtime.pose import PoseEstimator
 from scalenas_runtime.targets import EngineConfig, Target
 from scalenas_runtime.tasks import Recipe, SegmentationRecipe
+from tests.runtime.dots import dot_model, dot_picture, dot_recipe
 
 TARGET = Target.parse("onnxruntime:cpu/fp32")
 PLACES = np.array([[[60.0, 80], [120, 90], [90, 40]], [[300, 200], [350, 120], [320, 160]]])

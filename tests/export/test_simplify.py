@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from tests.small_exports import SmallExport
 
 from scalenas_export.graphs import set_initialiser
 from scalenas_export.ladder import REFERENCE, Ladder, graph_outputs
 from scalenas_export.simplify import TOLERANCE, Judge, onnxsim, simplify
 from scalenas_runtime.parity import Comparison, Verdict
+from tests.small_exports import SmallExport
 
 
 @pytest.fixture

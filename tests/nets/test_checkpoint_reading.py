@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from scalenas.checkpoints import read_checkpoint
 from torch import Tensor, nn
 
+from scalenas.checkpoints import read_checkpoint
 from scalenas_runtime.errors import UserError
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from scalenas import Supernet, get_space, static_net
 from scalenas.cost import LIVE, Cost
 from scalenas.names import resolve_spec
 from scalenas.space import Settings
-from torch import Tensor, nn
 
 SPACE = get_space("scalenas")
 CASES: list[tuple[str, int, list[int], int]] = [

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from scalenas.cost import LIVE, PUBLISHED, Cost, Counting, graph_cost, total
 from scalenas.names import resolve_spec
 from scalenas.operators import Part
 from scalenas.registry import get_space
 from scalenas.spec import SubnetSpec
-
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 

@@ -3,9 +3,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import scalenas
 import torch
 
+import scalenas
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+
 from scalenas.graph import Graph
 from scalenas.registry import get_space
 from scalenas.space import SearchSpace
 from scalenas.spaces.scalenas import ScaleNasSpace
 from scalenas.spec import SubnetSpec
 from scalenas.testing import SPACE_CHECKS, Case, check_space, check_supernet
-
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from scalenas.graph import Graph, Node, merge
 from scalenas.operators import AddReLU, BasicBlock, PoseHead
 from scalenas.registry import get_space
 from scalenas.spec import SubnetSpec
-
 from scalenas_runtime.canonical import Json
 
 SPACE = get_space("scalenas")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from scalenas import ImportOptions, Supernet, get_space, import_checkpoint, load_weights
-from scalenas.weights import Weights, load_into
-from tests.nets.lively import enliven
-from tests.nets.public_hrnet import PublicHRNet
 from torch import Tensor
 
+from scalenas import ImportOptions, Supernet, get_space, import_checkpoint, load_weights
+from scalenas.weights import Weights, load_into
 from scalenas_export.cli.app import run
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.tasks import PoseRecipe, SegmentationRecipe
+from tests.nets.lively import enliven
+from tests.nets.public_hrnet import PublicHRNet
 
 State = dict[str, Tensor]
 SIZE = (64, 64)

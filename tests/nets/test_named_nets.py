@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from scalenas.names import list_models, resolve_spec
 from scalenas.registry import get_space
 from scalenas.spec import SubnetSpec
-
 from scalenas_runtime.errors import UserError
 
 SPACE = get_space("scalenas")

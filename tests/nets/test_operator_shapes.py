@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from scalenas.operators import (
     AddReLU,
     BasicBlock,

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from scalenas import StaticNet, Supernet, get_space, recalibrate, static_net
 from scalenas.recalibration import Variance
 from scalenas.space import Settings
-from tests.nets.lively import enliven
-from torch import Tensor, nn
-
 from scalenas_runtime.errors import UserError
+from tests.nets.lively import enliven
 
 SPACE = get_space("scalenas")
 SMALL: Settings = {"task": "pose", "width": 4, "modules": [1, 1, 1]}

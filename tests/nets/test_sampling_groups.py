@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from scalenas.genes import Gene, Group, Sampler
 from scalenas.registry import get_space
 from scalenas.spaces.scalenas.drawing import counts
 from scalenas.spaces.scalenas.encoding import typed
 from scalenas.spec import SubnetSpec
-
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from scalenas.names import resolve_spec
 from scalenas.spec import SubnetSpec
-
 from scalenas_export.cli.app import run
 
 

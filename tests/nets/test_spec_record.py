@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from scalenas.registry import get_space
 from scalenas.spec import SCHEMA, SubnetSpec
-
 from scalenas_runtime.canonical import Json, digest
 from scalenas_runtime.errors import UserError
 

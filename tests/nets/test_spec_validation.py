@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from scalenas.registry import get_space, list_spaces
 from scalenas.spec import SubnetSpec
-
 from scalenas_runtime.errors import UserError
 
 SPACE = get_space("scalenas")

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from scalenas import StaticNet, Supernet, extract, get_space, static_net
 from scalenas.layers import build, register
 from scalenas.names import resolve_spec
@@ -12,7 +14,6 @@ from scalenas.operators import ConvBN, Shape
 from scalenas.space import Settings
 from scalenas.spec import SubnetSpec
 from tests.nets.lively import enliven
-from torch import nn
 
 SPACE = get_space("scalenas")
 SMALL: Settings = {"task": "segmentation", "width": 4, "modules": [1, 1, 1]}

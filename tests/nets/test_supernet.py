@@ -4,13 +4,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
+
 from scalenas import Supernet, extract, get_space
 from scalenas.space import Settings
 from scalenas.spec import SubnetSpec
-from tests.nets.lively import enliven
-
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
+from tests.nets.lively import enliven
 
 SPACE = get_space("scalenas")
 BILINEAR: dict[str, Json] = {"mode": "bilinear", "align_corners": True}

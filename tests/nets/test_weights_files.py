@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from scalenas import StaticNet, Supernet, Weights, extract, get_space, load_into, load_weights, save_weights, static_net
-from scalenas.space import Settings
 from torch import nn
 
+from scalenas import StaticNet, Supernet, Weights, extract, get_space, load_into, load_weights, save_weights, static_net
+from scalenas.space import Settings
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.tasks.sets import pose_recipe

@@ -6,13 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.runtime.dots import dot_recipe
 
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.overlays import Result, run_frames
 from scalenas_runtime.pictures import Picture
 from scalenas_runtime.results import no_persons
 from scalenas_runtime.sources import Frame
+from tests.runtime.dots import dot_recipe
 
 
 def frames(*sizes: tuple[int, int], interrupted: bool = False) -> Iterator[Frame]:

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from tests.runtime.dots import dot_picture, dot_recipe, dot_session
 
 from scalenas_runtime.boxes import Detections
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.pose import PoseEstimator
 from scalenas_runtime.session import Session, TensorSpec
+from tests.runtime.dots import dot_picture, dot_recipe, dot_session
 
 # Two persons well apart; their boxes hold the three dots each.
 PLACES = np.array([[[60.3, 80.7], [120.2, 90.1], [90.6, 40.4]], [[300.8, 200.2], [350.4, 120.5], [320.9, 160.3]]])

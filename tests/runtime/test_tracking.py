@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.runtime.dots import dot_picture, dot_recipe, dot_session
 
 from scalenas_runtime.boxes import Detections
 from scalenas_runtime.one_euro import OneEuroFilter
 from scalenas_runtime.pose import PoseEstimator
 from scalenas_runtime.results import PoseResult
 from scalenas_runtime.tracking import PoseTracker, TrackerOptions
+from tests.runtime.dots import dot_picture, dot_recipe, dot_session
 
 SIZE = (180, 320)
 SHAPE = np.array([[-25.0, 20], [25, 20], [0, -25]])

@@ -84,7 +84,6 @@ def report_text(report: Report) -> str:
 
 def _request(options: dict[str, object]) -> ExportRequest:
     from scalenas import resolve_spec
-
     from scalenas_export.export_bundle import ExportRequest
     from scalenas_export.packing import Wanted, check_targets
     from scalenas_export.recipes import read_recipe_file, spec_recipe

@@ -239,7 +239,6 @@ def _pipeline(job: MeasureJob, session: Session, bundle: Bundle) -> Subject:
     from scalenas_runtime.pose import PoseEstimator
     from scalenas_runtime.scenes import person_scene, street_scene
     from scalenas_runtime.segmentation import Segmenter
-    from scalenas_runtime.timing import Timing
     from scalenas_runtime.tasks import PoseRecipe
 
     recipe = bundle.recipe

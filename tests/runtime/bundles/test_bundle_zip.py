@@ -55,7 +55,7 @@ def test_a_zip_is_the_same_bytes_each_time(packed: Path, tmp_path: Path, content
 
 def test_a_zip_made_by_other_tools_opens(packed: Path) -> None:
     def add(archive: zipfile.ZipFile) -> None:
-        archive.mkdir("records")
+        archive.writestr(zipfile.ZipInfo("records/"), b"")
         archive.writestr("__MACOSX/._model.onnx", b"x")
         archive.writestr("golden/.DS_Store", b"x")
 

@@ -1,0 +1,1 @@
+"""Training of the nets: configuration, phases, losses, checkpoints."""
