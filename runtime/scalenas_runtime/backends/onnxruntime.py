@@ -125,6 +125,8 @@ def _package() -> ModuleType:
     except ImportError:
         raise missing_extra("onnxruntime", "onnxruntime") from None
     package: ModuleType = onnxruntime
+    # Sessions are nobody's business; a device id in the user's cache folder is written at import all the same.
+    package.disable_telemetry_events()
     return package
 
 
