@@ -323,6 +323,17 @@ class SearchSpace(ABC):
         spec = self.named().get(name)
         return None if spec is None else self.adapt(spec, settings=settings, size=size)
 
+    def pattern(
+        self, settings: Settings | None = None, size: tuple[int, int] | None = None
+    ) -> tuple[str, SubnetSpec] | None:
+        """Returns the well-known net that the family grew from, under any settings, with its name; None without one.
+
+        Args:
+            settings: Settings that are not the default.
+            size: Height and width of the input, the family's default if None.
+        """
+        return None
+
     def adapt(self, spec: SubnetSpec, *, settings: Settings, size: tuple[int, int] | None = None) -> SubnetSpec:
         """Returns `spec` with some settings and the input size changed, in canonical form.
 

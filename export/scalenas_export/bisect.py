@@ -161,8 +161,7 @@ def first_divergence(
     """Returns where the candidate first differs from the reference by more than `tolerance`, or None.
 
     The search goes up from `output`: a value that agrees clears all that it was computed from, the first that does not
-    becomes the new end. None means that the output agrees once inner values are handed out, so that only a fusion
-    diverges.
+    becomes the new end. None means that the output itself is within the tolerance.
 
     Args:
         values: The graph.

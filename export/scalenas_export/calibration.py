@@ -25,8 +25,8 @@ SYNTHETIC, NONE = "synthetic", "none"
 # Other scenes than those of the golden pictures: what is measured must not have set the statistics.
 SEED = 7
 BATCHES = 8
-# The published recalibration takes 8 batches; a batch has this many pixels, or one picture if that has more.
-BATCH_PIXELS = 8 * 256 * 192
+# The published recalibration takes 8 batches; a batch is 8 pictures of 256 x 192, fewer of larger ones.
+BATCH, BATCH_PIXELS = 8, 8 * 256 * 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Calibration:
 
 def batch_size(recipe: Recipe) -> int:
     """Returns how many pictures of the recipe's size go through torch at once."""
-    return max(1, BATCH_PIXELS // (recipe.height * recipe.width))
+    return min(BATCH, max(1, BATCH_PIXELS // (recipe.height * recipe.width)))
 
 
 def calibration_pictures(source: str, recipe: Recipe, *, count: int | None = None) -> Calibration | None:

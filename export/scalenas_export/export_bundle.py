@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FP32 = tolerance_of("fp32")
 # Nothing is gained by measuring random weights as carefully as trained ones.
-RANDOM_BATCHES = 3
+RANDOM_PICTURES = 16
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim")
 
 
@@ -124,7 +124,7 @@ def _prepare(request: ExportRequest, progress: Callable[[str], None]) -> _Source
     if found is None:
         net = static_net(spec, seed=request.seed).eval()
         progress(f"weights: random (seed {request.seed})")
-        count = RANDOM_BATCHES * batch_size(request.recipe)
+        count = min(RANDOM_PICTURES, 4 * batch_size(request.recipe))
         pictures = calibration_pictures(request.calibration or SYNTHETIC, request.recipe, count=count)
         if pictures is not None:
             settle(net, request.recipe, pictures, seed=request.seed)

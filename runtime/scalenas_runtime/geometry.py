@@ -75,8 +75,18 @@ def box_extents(boxes: Float, recipe: PoseRecipe) -> tuple[Double, Double]:
     return centres, np.stack([width, width / aspect], axis=1) * recipe.padding
 
 
-def crop_transforms(boxes: Float, recipe: PoseRecipe) -> Double:
-    """Returns the maps from picture to crop pixels, one per box: float64 (N, 2, 3), for column vectors (x, y, 1)."""
+def crop_transforms(
+    boxes: Float, recipe: PoseRecipe, *, rotations: ArrayLike | None = None, mirrored: ArrayLike | None = None
+) -> Double:
+    """Returns the maps from picture to crop pixels, one per box: float64 (N, 2, 3), for column vectors (x, y, 1).
+
+    Args:
+        boxes: float32 (N, 4), in pixels of the picture.
+        recipe: Crop size, padding, affine rule.
+        rotations: (N,) degrees by which the crops show the picture turned clockwise around the boxes' centres.
+        mirrored: (N,) bool: crops that show the picture mirrored left to right, around the same centres (the rule of
+            HRNet's training: picture and centre are mirrored, then cut).
+    """
     centres, extents = box_extents(boxes, recipe)
     # UDP measures from the first pixel centre to the last, the classic rule counts pixels.
     size = np.array([recipe.width, recipe.height], np.float64) - (recipe.affine == "udp")
@@ -84,7 +94,14 @@ def crop_transforms(boxes: Float, recipe: PoseRecipe) -> Double:
     transforms = np.zeros((len(boxes), 2, 3))
     transforms[:, 0, 0] = scales[:, 0]
     transforms[:, 1, 1] = scales[:, 1]
-    transforms[:, :, 2] = size / 2 - scales * centres
+    if rotations is not None:
+        angles = np.deg2rad(np.asarray(rotations, np.float64))
+        cosine, sine = np.cos(angles), np.sin(angles)
+        turns = np.stack([np.stack([cosine, -sine], 1), np.stack([sine, cosine], 1)], 1)
+        transforms[:, :, :2] = scales[:, :, np.newaxis] * turns
+    if mirrored is not None:
+        transforms[np.asarray(mirrored, np.bool_), 0] *= -1
+    transforms[:, :, 2] = size / 2 - np.einsum("nij,nj->ni", transforms[:, :, :2], centres)
     return transforms
 
 

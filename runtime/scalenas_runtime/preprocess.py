@@ -32,15 +32,26 @@ def pose_crops(
     elif out.dtype != np.uint8 or out.shape[1:] != shape or len(out) < count or not out.flags.c_contiguous:
         raise ValueError(f"out takes C-ordered uint8 of at least {(count, *shape)}, got {out.dtype.name} {out.shape}")
     transforms = crop_transforms(boxes, recipe)
-    border = (recipe.border,) * 3
-    for index in range(count):
-        cv2.warpAffine(
-            picture,
-            transforms[index],
-            (recipe.width, recipe.height),
-            dst=out[index],
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=border,
-        )
+    for transform, crop in zip(transforms, out[:count], strict=True):
+        warp_crop(picture, transform, recipe, crop)
     return out[:count], transforms
+
+
+def warp_crop(picture: Picture, transform: Double, recipe: PoseRecipe, out: Picture) -> None:
+    """Writes the part of a picture that a map shows into `out`; what lies outside the picture is `recipe.border`.
+
+    Args:
+        picture: uint8 (H, W, 3), BGR.
+        transform: float64 (2, 3), from picture to crop pixels (`geometry.crop_transforms`).
+        recipe: Crop size and border.
+        out: C-ordered uint8 (H, W, 3) of the crop's size.
+    """
+    cv2.warpAffine(
+        picture,
+        transform,
+        (recipe.width, recipe.height),
+        dst=out,
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(recipe.border,) * 3,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +17,20 @@ from scalenas import Supernet, Weights, get_space, save_weights, static_net
 from scalenas_export.calibration import calibration_pictures, normalised
 from scalenas_export.cli.app import run
 from scalenas_export.export_bundle import export_bundle
+from scalenas_export.folding import fold
 from scalenas_export.random_nets import settle
 from scalenas_export.recipes import read_recipe_file, spec_recipe
 from scalenas_export.weight_sources import FoundWeights, find_weights
 from scalenas_runtime.bundle import Bundle
 from scalenas_runtime.errors import CheckFailed, UserError
 from scalenas_runtime.tasks.sets import pose_recipe, segmentation_recipe
-from tests.small_exports import SmallExport, small_request
+from tests.small_exports import SmallExport, one_thread, small_request
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 def silent(line: str) -> None:
@@ -154,16 +162,12 @@ def test_an_export_that_ends_early_leaves_nothing(
 
 
 def test_a_rung_that_fails_ends_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import scalenas_export.export_bundle as module
-
-    real = module.fold
-
     def wrong(net):  # type: ignore[no-untyped-def]
-        folded = real(net)
+        folded = fold(net)
         folded.get_submodule("stage2.0.branch0.block0.conv1.conv").weight.mul_(2)
         return folded
 
-    monkeypatch.setattr(module, "fold", wrong)
+    monkeypatch.setattr("scalenas_export.export_bundle.fold", wrong)
     request = small_request("pose", tmp_path / "out", "onnxruntime:cpu/fp32")
     with pytest.raises(CheckFailed, match=r"BN folded: .*first diverging module is stage2\.0\.branch0\.block0\.conv1"):
         export_bundle(request, progress=silent)

@@ -36,7 +36,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 def test_pairs_come_by_name_with_sub_folders(folders: tuple[Path, Path]) -> None:
     save(folders[1] / "alone.png", np.zeros((2, 2), np.uint8))
     data = read_pairs(*folders, CAMVID_11)
-    assert [pair.name for pair in data] == ["a.jpg", "b.jpg", "a.jpg"]
+    assert [pair.name for pair in data] == ["a.jpg", "b.jpg", "town/a.jpg"]
     assert data.counts == {"pictures": 3, "pictures_without_mask": 0, "masks_without_picture": 1, "other_files": 1}
     for pair in data:
         assert pair.read().shape == (6, 8, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -172,25 +173,22 @@ def _counts(people: Sequence[Sequence[_Annotation]]) -> dict[str, int]:
 
 
 def _picture(image: _Image, people: Sequence[_Annotation], folder: Path, joints: int) -> KeypointPicture:
-    file = folder / image.file_name
-
-    def read() -> Picture:
-        picture = read_picture(file)
-        if image.width is not None and image.height is not None and picture.shape[:2] != (image.height, image.width):
-            height, width = picture.shape[:2]
-            raise UserError(
-                f"{file} is {width} x {height} pixels, its annotations are for {image.width} x {image.height}"
-            )
-        return picture
-
     corners = np.array([person.bbox for person in people], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     return KeypointPicture(
         image.id,
         image.file_name,
-        read,
+        partial(_read, folder / image.file_name, image),
         corners.astype(np.float32),
         np.array([person.keypoints or [0.0] * (3 * joints) for person in people], np.float32).reshape(-1, joints, 3),
         np.array([p.bbox[2] * p.bbox[3] if p.area is None else p.area for p in people], np.float64),
         np.array([bool(person.iscrowd) for person in people], np.bool_),
     )
+
+
+def _read(file: Path, image: _Image) -> Picture:
+    picture = read_picture(file)
+    if image.width is not None and image.height is not None and picture.shape[:2] != (image.height, image.width):
+        height, width = picture.shape[:2]
+        raise UserError(f"{file} is {width} x {height} pixels, its annotations are for {image.width} x {image.height}")
+    return picture

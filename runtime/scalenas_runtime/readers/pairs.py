@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ class LabelledPicture:
     """One picture and its class map.
 
     Attributes:
-        name: File name, or what stands for one.
+        name: Path below the folder of the pictures, or what stands for one.
         read: Gives the picture, uint8 (H, W, 3) BGR.
         read_labels: Gives its class map, uint8 (H, W): labels of the class set, and its ignored label.
     """
@@ -64,12 +65,14 @@ class MaskRule:
         picture_suffix, mask_suffix: Ends of the file names before the extension; what stands before them pairs a
             picture with its mask (Cityscapes: `_leftImg8bit` and `_gtFine_labelTrainIds`).
         mapping: Label in the file to label of the class set, for labels that differ.
+        colours: (R, G, B) in the file to label of the class set, beside and before the set's own palette.
         missing: What to do about a picture without its mask: stop, or leave it out, counted.
     """
 
     picture_suffix: str = ""
     mask_suffix: str = ""
     mapping: Mapping[int, int] | None = None
+    colours: Mapping[tuple[int, int, int], int] | None = None
     missing: Literal["error", "skip"] = "error"
 
 
@@ -103,11 +106,12 @@ def read_pairs(
     keys = [key for key in seen if key in found]
     if not keys:
         raise UserError(f"{pictures} holds no pictures with masks in {masks}")
-    table = label_table(classes, rule.mapping or {})
+    meaning = _meaning(classes, rule)
 
     def each() -> Iterator[LabelledPicture]:
         for key in keys:
-            yield _pair(seen[key], found[key], classes, table)
+            name = seen[key].relative_to(pictures).as_posix()
+            yield LabelledPicture(name, partial(read_picture, seen[key]), partial(_read_labels, found[key], meaning))
 
     counts = {
         "pictures": len(seen),
@@ -152,21 +156,41 @@ def _files(folder: Path, suffix: str) -> tuple[dict[str, Path], int]:
     return found, others
 
 
-def _pair(file: Path, mask: Path, classes: ClassSet, table: NDArray[np.int16]) -> LabelledPicture:
-    def labels() -> NDArray[np.uint8]:
-        try:
-            stored = cv2.imdecode(np.frombuffer(mask.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-        except (OSError, cv2.error):
-            stored = None
-        if stored is None or stored.dtype != np.uint8:
-            raise UserError(f"{mask} cannot be read as an 8-bit mask")
-        return _by_value(stored, table, mask) if stored.ndim == 2 else _by_colour(stored, classes, mask)
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What the values of masks stand for: labels by value, -1 for none, and by sorted colour code."""
 
-    return LabelledPicture(file.name, lambda: read_picture(file), labels)
+    classes: ClassSet
+    by_value: NDArray[np.int16]
+    codes: NDArray[np.int64]
+    labels: NDArray[np.uint8]
 
 
-def _by_value(stored: NDArray[Any], table: NDArray[np.int16], mask: Path) -> NDArray[np.uint8]:
-    labels: NDArray[np.int16] = table[stored]
+def _meaning(classes: ClassSet, rule: MaskRule) -> _Meaning:
+    colours = {(0, 0, 0): classes.ignore}
+    colours |= {colour: label for label, colour in enumerate(classes.palette)} | dict(rule.colours or {})
+    codes = np.array([_code(*colour) for colour in colours], np.int64)
+    order = np.argsort(codes)
+    labels = np.array(list(colours.values()), np.uint8)
+    return _Meaning(classes, label_table(classes, rule.mapping or {}), codes[order], labels[order])
+
+
+def _code(red: int, green: int, blue: int) -> int:
+    return (red << 16) + (green << 8) + blue
+
+
+def _read_labels(mask: Path, meaning: _Meaning) -> NDArray[np.uint8]:
+    try:
+        stored = cv2.imdecode(np.frombuffer(mask.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, cv2.error):
+        stored = None
+    if stored is None or stored.dtype != np.uint8:
+        raise UserError(f"{mask} cannot be read as an 8-bit mask")
+    return _by_value(stored, meaning, mask) if stored.ndim == 2 else _by_colour(stored, meaning, mask)
+
+
+def _by_value(stored: NDArray[Any], meaning: _Meaning, mask: Path) -> NDArray[np.uint8]:
+    labels: NDArray[np.int16] = meaning.by_value[stored]
     if labels.min() < 0:
         values = ", ".join(str(value) for value in np.unique(stored[labels < 0])[:8])
         raise UserError(
@@ -175,15 +199,12 @@ def _by_value(stored: NDArray[Any], table: NDArray[np.int16], mask: Path) -> NDA
     return labels.astype(np.uint8)
 
 
-def _by_colour(stored: NDArray[Any], classes: ClassSet, mask: Path) -> NDArray[np.uint8]:
-    weights = np.array([1, 256, 65536])
-    codes = (stored[:, :, :3].astype(np.int64) * weights).sum(axis=2)
-    labels = np.full(codes.shape, -1, np.int16)
-    labels[codes == 0] = classes.ignore
-    for label, colour in enumerate(classes.palette):
-        labels[codes == int((np.array(colour[::-1]) * weights).sum())] = label
-    if labels.min() < 0:
-        y, x = (int(axis[0]) for axis in np.nonzero(labels < 0))
+def _by_colour(stored: NDArray[Any], meaning: _Meaning, mask: Path) -> NDArray[np.uint8]:
+    codes = stored[:, :, :3].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+    place = np.minimum(np.searchsorted(meaning.codes, codes), len(meaning.codes) - 1)
+    unknown = meaning.codes[place] != codes
+    if unknown.any():
+        y, x = (int(axis[0]) for axis in np.nonzero(unknown))
         colour = tuple(stored[y, x, 2::-1].tolist())
-        raise UserError(f"{mask} holds the colour {colour} (R, G, B), which no class of {classes.name} has")
-    return labels.astype(np.uint8)
+        raise UserError(f"{mask} holds the colour {colour} (R, G, B), which no class of {meaning.classes.name} has")
+    return meaning.labels[place]

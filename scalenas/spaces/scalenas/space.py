@@ -23,6 +23,7 @@ from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 
 FUSE_ODDS = (0.2, 0.5, 0.8)
+HRNET_DEPTH = 4
 SIZES = {"pose": (256, 192), "segmentation": (1024, 2048)}
 
 
@@ -140,10 +141,30 @@ class ScaleNasSpace(SearchSpace):
             raise UserError(f"{name} has width {found.width}, not {settings['width']!r}; use {better}")
         spec = found.spec()
         task = settings.get("task")
+        if any(settings.get(key, spec.settings.get(key)) != spec.settings.get(key) for key in ("modules", "depths")):
+            same = self.pattern({"width": found.width, **settings}, size) if found.width is not None else None
+            if same is not None:
+                return same[1]
         sibling = found.net.siblings.get(task) if isinstance(task, str) else None
         if sibling is not None:
             return self.named_spec(sibling.replace("{width}", str(found.width)), settings=settings, size=size)
         return self.adapt(spec, settings=settings, size=size)
+
+    def pattern(
+        self, settings: Settings | None = None, size: tuple[int, int] | None = None
+    ) -> tuple[str, SubnetSpec] | None:
+        """Returns HRNet's pattern: depth 4 everywhere, all fusions after the fourth step; None without depth 4."""
+        parsed = _parsed(settings)
+        if HRNET_DEPTH not in parsed.depths:
+            return None
+        genes: dict[str, Json] = {}
+        for module in plan(parsed).modules:
+            steps = [("1" if step == HRNET_DEPTH - 1 else "0") * (module.branches - 1) for step in range(parsed.steps)]
+            genes[module.name] = {"depth": [HRNET_DEPTH] * module.branches, "fuse": [steps] * module.branches}
+        name = f"hrnet-w{parsed.width}{'-seg' if parsed.task == 'segmentation' else ''}"
+        complete = parsed.to_json()
+        spec = SubnetSpec(self.name, complete, self.default_inputs(complete), genes)
+        return name, super().adapt(spec, settings={}, size=size)
 
     def adapt(self, spec: SubnetSpec, *, settings: Settings, size: tuple[int, int] | None = None) -> SubnetSpec:
         """Returns `spec` with some settings and the input size changed; see `SearchSpace.adapt`.

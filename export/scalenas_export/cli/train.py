@@ -1,0 +1,133 @@
+"""`train`: a configuration and data in, weights with a card out."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scalenas_export.cli.common import emit, note, run_folder, verb
+from scalenas_runtime.errors import UserError, missing_extra
+
+if TYPE_CHECKING:
+    from scalenas.training.config import TrainConfig
+    from scalenas.training.ranks import Ranks
+
+
+@verb("train")
+@click.argument("recipe", metavar="CONFIG.yaml", type=click.Path(path_type=Path))
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key, such as schedule.steps=100.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of --out, or of the last run here.")
+@click.option("--minutes", type=click.FloatRange(min=0), help="End cleanly, with a checkpoint, after so many minutes.")
+@click.option("--dry-run", is_flag=True, help="Show steps, MACs, memory and estimated hours, and stop.")
+@click.option("--data-root", help="Folder that the paths in the data's description start at.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/train/<n> where left out.")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs.")
+def command(  # noqa: PLR0913 - one parameter per option
+    recipe: Path,
+    changes: tuple[str, ...],
+    resume: bool,
+    minutes: float | None,
+    dry_run: bool,
+    data_root: str | None,
+    out: Path | None,
+    runs: Path,
+    as_json: bool,
+) -> None:
+    """Train what CONFIG.yaml describes: a teacher, a supernet, or one subnet.
+
+    The run's folder gets checkpoints, log.jsonl, TensorBoard events, and at the end weights.safetensors, report.json and
+    card.md. A killed run goes on with --resume as if nothing had happened. Several processes: `torchrun
+    --nproc-per-node N --no-python scalenas-export train ...`.
+    """
+    _need_torch()
+    from scalenas.training.config import read_config
+    from scalenas.training.ranks import join
+
+    given = [f"minutes={minutes}"] if minutes is not None else []
+    given += [f"data.root={data_root}"] if data_root is not None else []
+    config = read_config(recipe, [*changes, *given])
+    ranks = join()
+    try:
+        if dry_run:
+            _show_plan(config, ranks, as_json=as_json)
+            return
+        folder = Path(ranks.shared(str(_folder(out, runs, resume)) if ranks.first else None))
+        _train(config, folder, ranks, resume=resume, as_json=as_json)
+    finally:
+        ranks.close()
+
+
+def _show_plan(config: TrainConfig, ranks: Ranks, *, as_json: bool) -> None:
+    from scalenas.training.plan import plan
+    from scalenas.training.run import Place, Run
+    from scalenas.training.supply import open_supply
+
+    made = plan(Run(config, open_supply(config), Place(Path("."), ranks)))
+    if ranks.first:
+        emit(made.to_json(), made.text(), as_json=as_json)
+
+
+def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_json: bool) -> None:
+    from scalenas.training.finish import finish, table
+    from scalenas.training.run import Place, Run
+    from scalenas.training.supply import open_supply
+
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, _: stopped.append(got))
+    run = Run(config, open_supply(config), Place(folder, ranks, lambda: bool(stopped), quiet=not ranks.first))
+    if ranks.first and run.inheritance is not None:
+        fresh = len(run.inheritance.fresh)
+        note(f"{run.inheritance.copied} tensors from {config.model.weights}, {fresh} start anew")
+    if resume:
+        for line in run.resume():
+            note(f"warning: {line}")
+        if ranks.first:
+            note(f"going on after step {run.done} of {run.steps}" if run.done else "no checkpoint yet: from the start")
+    ended = run.train()
+    if not ranks.first:
+        return
+    if ended == "stopped":
+        document = {"folder": str(folder), "ended": ended, "steps": run.done, "of": run.steps}
+        emit(document, f"stopped after step {run.done} of {run.steps}; go on with {_again(folder)}\n", as_json=as_json)
+        return
+    done = finish(run, command=_command())
+    document = {"folder": str(folder), "ended": ended, "weights": str(done.weights), **done.report}
+    emit(document, f"{table(done.rows)}{done.weights}\n", as_json=as_json)
+
+
+def _folder(out: Path | None, runs: Path, resume: bool) -> Path:
+    """Returns the folder of the run, new unless the run goes on."""
+    if out is None and resume:
+        numbers = [int(path.name) for path in (runs / "train").glob("*") if path.name.isdigit()]
+        if not numbers:
+            raise UserError(f"there is no run to resume in {runs / 'train'}; name its folder with --out")
+        return runs / "train" / str(max(numbers))
+    if out is None:
+        return run_folder("train", runs)
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} holds files already: go on there with --resume, or name another folder")
+    return out
+
+
+def _command() -> str:
+    return shlex.join(["scalenas-export", *sys.argv[1:]])
+
+
+def _again(folder: Path) -> str:
+    kept = [word for word in sys.argv[1:] if word != "--resume"]
+    named = [] if any(word == "--out" or word.startswith("--out=") for word in kept) else ["--out", str(folder)]
+    return shlex.join(["scalenas-export", *kept, *named, "--resume"])
+
+
+def _need_torch() -> None:
+    from importlib.util import find_spec
+
+    for package in ("torch", "safetensors"):
+        if find_spec(package) is None:
+            raise missing_extra(package, "search")

@@ -1,0 +1,133 @@
+"""The main job: export, verify and run, in this process, in one without torch, and without any of our code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from scalenas_export.cli.app import run
+from scalenas_runtime.backends import get_backend
+from scalenas_runtime.pose import PoseEstimator
+from scalenas_runtime.scenes import person_scene, street_scene
+from scalenas_runtime.targets import Target
+from tests.conftest import Environment
+from tests.small_exports import SmallExport
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS = ("onnxruntime:cpu/fp32", "openvino:cpu/fp32", "openvino:cpu/bf16")
+
+
+def _usable() -> list[str]:
+    precisions = get_backend("openvino").check(Target.parse("openvino:cpu/fp32")).precisions
+    return [text for text in TARGETS if text.rpartition("/")[2] in precisions]
+
+
+def _pictures(folder: Path, task: str) -> list[Path]:
+    paths = []
+    for index in range(2):
+        scene = person_scene(2, index, size=(240, 180)) if task == "pose" else street_scene(2, index, size=(180, 240))
+        paths.append(folder / f"{index}.png")
+        cv2.imwrite(str(paths[-1]), scene.picture)
+    return paths
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["hrnet-w16", "hrnet-w16-seg"])
+def test_export_verify_run_on_every_target(spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = "segmentation" if spec.endswith("seg") else "pose"
+    options = ["--size", "128x160", "--classes", "camvid-11"] if task == "segmentation" else ["--size", "128x96"]
+    targets = [word for text in _usable() for word in ("--target", text)]
+    out = str(tmp_path / "net.zip")
+    assert run(["export", spec, *options, *targets, "--out", out]) == 0, capsys.readouterr().err
+    assert "the weights are random" in capsys.readouterr().out
+    assert run(["verify", out]) == 0, capsys.readouterr().err
+    pictures = [str(path) for path in _pictures(tmp_path, task)]
+    for text in _usable():
+        folder = tmp_path / text.replace("/", "-").replace(":", "-")
+        assert run(["run", out, *pictures, "--target", text, "--out", str(folder)]) == 0, capsys.readouterr().err
+        results = json.loads((folder / "results.json").read_text())
+        assert len(results["frames"]) == 2
+        assert (folder / "0.jpg").is_file()
+
+
+@pytest.mark.data
+@pytest.mark.skipif("SCALENAS_DATA" not in os.environ, reason="SCALENAS_DATA names no folder of real pictures")
+@pytest.mark.parametrize(("task", "pattern"), [("pose", "lspet/val/*.jpg"), ("segmentation", "camvid/val/*.*")])
+def test_bundles_run_on_photographs(
+    task: str, pattern: str, small_pose: SmallExport, small_segmentation: SmallExport, tmp_path: Path
+) -> None:
+    export = small_pose if task == "pose" else small_segmentation
+    pictures = sorted(Path(os.environ["SCALENAS_DATA"]).glob(pattern))[:3]
+    line = [
+        "run",
+        str(export.bundle),
+        *map(str, pictures),
+        "--target",
+        "openvino:cpu/fp32",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert run(line) == 0
+    for path in pictures:
+        overlay = cv2.imread(str(tmp_path / "o" / f"{path.stem}.jpg"))
+        assert overlay is not None
+        photograph = cv2.imread(str(path))
+        assert photograph is not None
+        assert overlay.shape == photograph.shape
+
+
+@pytest.mark.parametrize("boxed", [False, True], ids=["whole picture", "box"])
+def test_the_plain_example_finds_the_same_joints(small_pose: SmallExport, boxed: bool, tmp_path: Path) -> None:
+    scene = person_scene(3, 1, size=(240, 180), portrait=True)
+    path = tmp_path / "person.png"
+    cv2.imwrite(str(path), scene.picture)
+    box = [f"{value:.2f}" for value in scene.boxes[0].tolist()] if boxed else []
+    script = [sys.executable, "-I", str(ROOT / "examples" / "plain_onnxruntime.py")]
+    done = subprocess.run(
+        [*script, str(small_pose.bundle), str(path), *box], check=True, capture_output=True, text=True
+    )
+    rows = [line.rsplit(" ", 3) for line in done.stdout.splitlines()]
+    with PoseEstimator.load(small_pose.bundle, "onnxruntime:cpu/fp32") as pose:
+        result = pose(scene.picture, np.array([box], np.float32) if boxed else None)
+    assert [row[0] for row in rows] == list(result.recipe.joints)
+    table = np.array([row[1:] for row in rows], np.float64)
+    np.testing.assert_allclose(table[:, :2], result.keypoints[0], atol=2e-3)
+    np.testing.assert_allclose(table[:, 2], result.scores[0], atol=2e-6)
+
+
+def test_the_plain_example_is_short_and_stands_alone() -> None:
+    text = (ROOT / "examples" / "plain_onnxruntime.py").read_text()
+    assert len(text.splitlines()) <= 60
+    imported = {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))}
+    assert imported == {"json", "sys", "pathlib", "cv2", "numpy", "onnxruntime"}
+
+
+@pytest.mark.slow
+def test_everything_but_export_works_without_torch(
+    runtime_venv: Environment, small_pose: SmallExport, small_segmentation: SmallExport, tmp_path: Path
+) -> None:
+    def call(*arguments: str) -> str:
+        done = runtime_venv.run("scalenas-export", *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    absent = runtime_venv.run("python", "-c", "import torch")
+    assert absent.returncode != 0
+    target = ["--target", "onnxruntime:cpu/fp32"]
+    for task, export in (("pose", small_pose), ("segmentation", small_segmentation)):
+        bundle, picture = str(export.bundle), str(_pictures(tmp_path, task)[0])
+        assert "passed" in call("verify", bundle, *target)
+        call("run", bundle, picture, *target, "--out", f"{task}-run")
+        assert (tmp_path / f"{task}-run" / "0.jpg").is_file()
+        assert "step" in call("explain", bundle, picture, *target)
+        json.loads(call("bench", bundle, *target, "--seconds", "1", "--json"))
+    missing = runtime_venv.run("scalenas-export", "export", "hrnet-w16", *target, "--out", "x", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "pip install 'scalenas-export[export]'" in missing.stderr
