@@ -110,9 +110,10 @@ def _read_zip(data: bytes) -> tuple[object, _StorageBytes]:
 
 def _read_legacy(data: bytes) -> tuple[object, _StorageBytes]:
     stream = io.BytesIO(data)
-    header = [RestrictedUnpickler(stream).load() for _ in range(3)]
-    if header[0] != _LEGACY_MAGIC or header[1] != _LEGACY_PROTOCOL:
+    # Magic number, protocol, and what the machine was like.
+    if RestrictedUnpickler(stream).load() != _LEGACY_MAGIC or RestrictedUnpickler(stream).load() != _LEGACY_PROTOCOL:
         raise UserError("it is a pickle, but not one that torch.save wrote")
+    RestrictedUnpickler(stream).load()
     unpickler = RestrictedUnpickler(stream)
     content = unpickler.load()
     keys = RestrictedUnpickler(stream).load()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from scalenas.registry import get_space
 from scalenas.space import unknown
@@ -117,7 +117,7 @@ def get_importer(family: str, recipe: str) -> Importer:
     importers = get_space(family).importers()
     if recipe not in importers:
         raise unknown(f"recipe of {family}", recipe, importers)
-    return cast(Importer, importers[recipe])
+    return importers[recipe]
 
 
 def import_checkpoint(path: Path, options: ImportOptions) -> Imported:

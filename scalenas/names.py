@@ -22,7 +22,13 @@ def list_models(pattern: str = "*") -> list[str]:
     Nets of families from other packages are called `family/name`. Besides these, `hrnet-wN` and `hrnet-wN-seg` resolve
     for any even N.
     """
-    return [name for name, _, _ in _all_names() if fnmatchcase(name, pattern)]
+    names = (full_name(family, name) for family in list_spaces() for name in (*get_space(family).named(), *EXTREMES))
+    return [name for name in names if fnmatchcase(name, pattern)]
+
+
+def full_name(family: str, name: str) -> str:
+    """Returns what `resolve_spec` takes for the net `name` of a family: `family/name` for one of another package."""
+    return name if family in BUILT_IN else f"{family}/{name}"
 
 
 def resolve_spec(
@@ -80,11 +86,3 @@ def _candidates(text: str) -> Iterator[tuple[SearchSpace, str]]:
         return
     for family in BUILT_IN:
         yield get_space(family), text
-
-
-def _all_names() -> Iterator[tuple[str, SearchSpace, str]]:
-    for family in list_spaces():
-        space = get_space(family)
-        prefix = "" if family in BUILT_IN else f"{family}/"
-        for name in (*space.named(), *EXTREMES):
-            yield prefix + name, space, name

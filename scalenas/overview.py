@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from scalenas.cost import PUBLISHED, Cost, Counting, total
+from scalenas.names import full_name
 from scalenas.registry import get_space, list_spaces
 from scalenas.space import SearchSpace
 from scalenas.spec import SubnetSpec, plain
@@ -82,11 +83,11 @@ def list_text(family_rows: Sequence[Mapping[str, Json]], nets: Sequence[Mapping[
     """Returns the families and their nets as text."""
     lines = []
     for family in family_rows:
-        lines.append(f"{family['name']}: {family['title']}")
+        lines.append(f"{family['name']}: {family['title'] or 'no title'}")
         for size in _mappings(family["sizes"]):
             lines.append(f"  {size['task']}: 10^{size['log10_subnets']} subnets = {size['formula']}")
     header = ["net", "task", "width", "input (HxW)", *COST_HEADER]
-    cells = [[str(net["name"]), str(net["task"]), str(net["width"]), str(net["size"]), *_figures(net)] for net in nets]
+    cells = [[str(net[key] or "-") for key in ("name", "task", "width", "size")] + _figures(net) for net in nets]
     lines += ["", *table(header, cells, left=2), "", f"Counting: {counting} ({_COUNTINGS[counting]})."]
     lines.append("hrnet-wN and hrnet-wN-seg take any even N; max and min take --task and --width.")
     return "\n".join(lines)
@@ -137,7 +138,7 @@ _COUNTINGS = {
 def _row(space: SearchSpace, name: str, spec: SubnetSpec, counting: Counting) -> dict[str, Json]:
     shape = spec.inputs.get("image", ())
     return {
-        "name": name,
+        "name": full_name(space.name, name),
         "family": space.name,
         "task": spec.settings.get("task"),
         "width": spec.settings.get("width"),

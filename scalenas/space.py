@@ -24,6 +24,7 @@ from scalenas_runtime.canonical import Json, canonical_json
 from scalenas_runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from scalenas.importing import Importer
     from scalenas.static import StaticNet
     from scalenas.supernet import Supernet
 
@@ -353,7 +354,7 @@ class SearchSpace(ABC):
         """Returns where the nodes of `spec` stand in a drawing."""
         return layered(self.graph(spec))
 
-    def importers(self) -> Mapping[str, object]:
+    def importers(self) -> Mapping[str, Importer]:
         """Returns how public checkpoints map into this family, by recipe name."""
         return {}
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from scalenas_runtime.files import write_text
 
 SCHEMA = "scalenas.spec/1"
 _ATOMS = frozenset({str, int, bool, type(None)})
+_LISTS = frozenset({list, tuple})
 _KEYS = ("schema", "space", "settings", "inputs", "genes")
 
 
@@ -192,9 +194,11 @@ def _frozen(value: object, place: str) -> object:
     if type(value) in _ATOMS or type(value) is FrozenMap:
         return value
     if isinstance(value, list | tuple):
-        # Most lists are short rows of strings or numbers: those are checked without a loop in Python.
+        # Most lists are short rows of strings or numbers, or lists of such: those are checked without recursion.
         if _ATOMS.issuperset(map(type, value)):
             return tuple(value)
+        if _LISTS.issuperset(map(type, value)) and _ATOMS.issuperset(map(type, chain.from_iterable(value))):
+            return tuple(map(tuple, value))
         return tuple([_frozen(item, place) for item in value])
     if isinstance(value, Mapping):
         return FrozenMap(value, place)

@@ -135,6 +135,11 @@ class RestrictedUnpickler(pickle.Unpickler):
         kind, key, numel = pid[1], pid[2], pid[4]
         if len(pid) == 6 and pid[5] is not None:
             raise pickle.UnpicklingError("views between storages (torch before 0.4) are not supported")
+        if isinstance(kind, type) and issubclass(kind, Placeholder):
+            raise UserError(
+                f"it holds tensors stored as {kind.origin}, which is not read; "
+                f"known: {', '.join(_STORAGE_DTYPES.values())}; save the state dict as one of these"
+            )
         if not isinstance(kind, StorageType) or not isinstance(numel, int) or numel < 0:
             raise pickle.UnpicklingError(f"storage {_text(key)} has no known element type")
         return self.storages.setdefault(_text(key), StorageRecord(kind.dtype, _text(key), numel))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -81,11 +81,17 @@ class Weights:
         return cls("static", spec.space, settings, net.state_dict(), spec, recipe, provenance or {})
 
 
-def save_weights(path: Path, weights: Weights, *, overwrite: bool = False) -> None:
+def save_weights(path: Path, weights: Weights, *, overwrite: bool = False, half: bool = False) -> None:
     """Writes a weights file in one step; equal weights give equal bytes.
 
+    Args:
+        path: The file.
+        weights: What to write.
+        overwrite: Replace a file that is there.
+        half: Store float16; the weights must be `rounded`, so that the file holds what was measured.
+
     Raises:
-        UserError: the file exists and `overwrite` is false.
+        UserError: the file exists and `overwrite` is false, or float16 cannot hold the weights as they are.
         OSError: the folder is read-only or the disk is full; nothing is left behind then.
     """
     from safetensors.torch import save
@@ -102,7 +108,27 @@ def save_weights(path: Path, weights: Weights, *, overwrite: bool = False) -> No
         "provenance": _plain(weights.provenance),
         "digest": weights.digest,
     }
-    write_bytes(path, save(dict(weights.tensors), metadata={_ENTRY: canonical_json(header)}))
+    tensors = dict(weights.tensors)
+    if half:
+        tensors = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            if not torch.equal(tensor.float(), weights.tensors[name]):
+                raise UserError(f"{name} is not rounded to float16; save what `rounded` gives")
+    write_bytes(path, save(tensors, metadata={_ENTRY: canonical_json(header)}))
+
+
+def rounded(weights: Weights) -> Weights:
+    """Returns the weights as float16 holds them, in float32.
+
+    Raises:
+        UserError: a value is larger than float16 can hold.
+    """
+    tensors = {name: tensor.half().float() for name, tensor in weights.tensors.items()}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all() and torch.isfinite(weights.tensors[name]).all():
+            largest = float(weights.tensors[name].abs().max())
+            raise UserError(f"{name} reaches {largest:g}, and float16 ends at 65504; keep these weights in float32")
+    return replace(weights, tensors=tensors)
 
 
 def load_weights(path: Path) -> Weights:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from scalenas.registry import get_space
 from scalenas_export.export_bundle import ExportRequest, export_bundle
@@ -41,8 +45,20 @@ def small_request(task: str, out: Path, *targets: str, seed: int = 0) -> ExportR
     return ExportRequest(spec, recipe, wanted, seed=seed, failures=out.parent / "failures")
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs torch on one thread: layers this small only wait for each other on more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def small_export(task: str, folder: Path) -> SmallExport:
     """Exports the small net of a task."""
 
     request = small_request(task, folder / f"{task}.bundle", "onnxruntime:cpu/fp32", "openvino:cpu/fp32")
-    return SmallExport(request.wanted.out, request, export_bundle(request, progress=lambda line: None))
+    with one_thread():
+        return SmallExport(request.wanted.out, request, export_bundle(request, progress=lambda line: None))

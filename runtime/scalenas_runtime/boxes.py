@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.json_files import read_json
 from scalenas_runtime.sources import Frame
+
+K = TypeVar("K")
 
 PERSON = 1
 _LARGEST = 1e9
@@ -85,19 +87,26 @@ def read_boxes(path: str | Path) -> BoxFile:
             text names the entry by its index.
     """
     path = Path(path)
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
+    document = read_json(path)
     names: dict[str, str] = {}
     if isinstance(document, dict) and isinstance(document.get("annotations"), list):
         names = _file_names(document.get("images"), path)
         document = document["annotations"]
+    found, others = gather_boxes(document, lambda entry, where: _key_of_entry(entry, names, where), path)
+    return BoxFile(path, sum(map(len, found.values())), others, found)
+
+
+def gather_boxes(
+    document: object, key: Callable[[Mapping[str, Any], str], K], path: Path
+) -> tuple[dict[K, Detections], int]:
+    """Returns the persons of a list of COCO detections by `key(entry, where)`, and the number of other entries.
+
+    Raises:
+        UserError: no list, or an entry whose box or score cannot be used; the text gives its index.
+    """
     if not isinstance(document, list):
         raise UserError(f"{path} must hold a list of detections: image_id, bbox [x, y, w, h], score, category_id")
-    rows: dict[str, list[tuple[float, ...]]] = {}
+    rows: dict[K, list[tuple[float, ...]]] = {}
     others = 0
     for index, entry in enumerate(document):
         where = f"{path}: entry {index}"
@@ -107,10 +116,9 @@ def read_boxes(path: str | Path) -> BoxFile:
         if entry.get("category_id", PERSON) != PERSON:
             others += 1
             continue
-        rows.setdefault(_key_of_entry(entry, names, where), []).append(row)
-    tables = {key: np.array(values, np.float32) for key, values in rows.items()}
-    found = {key: Detections(table[:, :4], table[:, 4]) for key, table in tables.items()}
-    return BoxFile(path, sum(map(len, found.values())), others, found)
+        rows.setdefault(key(entry, where), []).append(row)
+    tables = {name: np.array(values, np.float32) for name, values in rows.items()}
+    return {name: Detections(table[:, :4], table[:, 4]) for name, table in tables.items()}, others
 
 
 def _file_names(images: object, path: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,8 @@ def run_frames(
         report.interrupted = True
     finally:
         video.close()
-    if video.opened:
+    if video.frames:
+        video.check()
         report.files.append(video.path.name)
     return report
 
@@ -135,7 +137,7 @@ class _Video:
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path = path
-        self.opened = False
+        self.frames = 0
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -148,11 +150,24 @@ class _Video:
                 self._writer = cv2.VideoWriter(str(self.path), code, self._rate, self._size)
             if not self._writer.isOpened():
                 raise UserError(f"{self.path} cannot be written as an MP4 video of {self._size[0]} x {self._size[1]}")
-            self.opened = True
         if (picture.shape[1], picture.shape[0]) != self._size:
             picture = np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA), np.uint8)
-        self._writer.write(picture)
+        with quiet_opencv():
+            self._writer.write(picture)
+        self.frames += 1
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.release()
+
+    def check(self) -> None:
+        """Raises an error where the file lacks frames: OpenCV does not say that a disk was full."""
+        with quiet_opencv():
+            capture = cv2.VideoCapture(str(self.path))
+            whole = max(0, round(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+            capture.release()
+        if whole < self.frames:
+            free = shutil.disk_usage(self.path.parent).free
+            raise UserError(
+                f"{self.path.name} holds {whole} of {self.frames} frames ({free} bytes are free on its disk)"
+            )

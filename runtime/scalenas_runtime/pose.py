@@ -75,7 +75,7 @@ class PoseEstimator:
             trust: Load native engines that were built elsewhere.
             batch: Batch size of the engine that takes several boxes; the bundle must hold a graph of it. 1 is one
                 box at a time. Where it is left out, every batch size is used that the bundle has a graph for and
-                (unless `build` is `auto`) an engine is there for.
+                (unless `build` is `auto`) an engine that fits here.
             threads: CPU threads of one inference; None leaves the number to the backend.
 
         Raises:
@@ -235,7 +235,7 @@ def _batches(bundle: Bundle, target: str, build: Literal["never", "cached", "aut
     """Returns 1 and the other batch sizes of the bundle's graphs that need no build, or all with `auto`."""
     graphs = {entry.batch for entry in bundle.manifest.models if entry.io == "raw"}
     if build != "auto":
-        engines = [status.entry for status in bundle.engines() if status.entry.target == target]
+        engines = [status.entry for status in bundle.engines() if status.fits and status.entry.target == target]
         graphs &= {1, *(entry.config.get("batch", 1) for entry in engines)}
     return sorted({1, *graphs})
 

@@ -138,10 +138,10 @@ def open_source(source: str | Path | int | Sequence[str | Path]) -> Source:
     """Returns the frames of `source`.
 
     Args:
-        source: A picture file, a video file, a directory (its pictures in the order of their names; other files are
-            skipped and counted, subdirectories are not entered), a glob such as `shots/*.jpg`, a camera's index
-            (`0`, unless a file has that name), a URL (rtsp, rtmp, http, ...), or several pictures, directories and
-            globs in a list.
+        source: A picture file, a video file, a directory (its pictures in the order of their names; other and hidden
+            files are skipped and counted, subdirectories are not entered), a glob such as `shots/*.jpg`, a camera's
+            index (`0`, unless a file has that name), a URL (rtsp, rtmp, http, ...), or several pictures, directories
+            and globs in a list.
 
     Raises:
         UserError: nothing is there, a directory or glob without pictures, or a video or camera that does not open.
@@ -183,7 +183,9 @@ def _open_one(text: str) -> Source:
 
 
 def _pictures_among(files: list[Path], text: str) -> PictureSource:
-    pictures = sorted((path for path in files if path.suffix.lower() in PICTURE_SUFFIXES), key=_natural)
+    # macOS puts a hidden `._photo.jpg`, which is no picture, beside each photo on other systems' disks.
+    named = (path for path in files if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith("."))
+    pictures = sorted(named, key=_natural)
     if not pictures:
         raise UserError(f"{text}: no pictures among {len(files)} files; suffixes read: {' '.join(PICTURE_SUFFIXES)}")
     return PictureSource(pictures, name=Path(text).name or "pictures", skipped=len(files) - len(pictures))

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from scalenas_runtime.backends import BACKENDS, get_backend
-from scalenas_runtime.backends.base import Backend
+from scalenas_runtime.backends.base import Backend, import_engine
 from scalenas_runtime.errors import MissingExtra, UserError
 from scalenas_runtime.files import file_sha256
+from scalenas_runtime.fingerprint import cpu_affinity
 from scalenas_runtime.session import Session
 from scalenas_runtime.targets import EngineConfig, Target
 
@@ -400,6 +401,50 @@ def test_absent_package_names_the_pip_line(name: str, monkeypatch: pytest.Monkey
         MissingExtra, match=rf"{name} is not installed; add it with: pip install 'scalenas-export\[{name}\]'"
     ):
         get_backend(name).devices()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise ImportError('libengine.so.1 is missing')", "cannot be imported: libengine.so.1 is missing"),
+        ("import a_part_of_it_that_is_gone", "lacks a_part_of_it_that_is_gone; install it again"),
+    ],
+    ids=["a library", "a module"],
+)
+def test_a_package_that_does_not_load_is_told_from_one_that_is_absent(
+    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_engine.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingExtra, match=f"broken_engine is installed, but {message}"):
+        import_engine("broken_engine", "broken")
+
+
+def test_more_threads_than_processors_do_not_spin(tiny_models: Any) -> None:
+    feeds = {"image": tiny_models.pictures()}
+    backend, target = get_backend("onnxruntime"), Target.parse("onnxruntime:cpu/fp32")
+    properties, outputs = [], []
+    for threads in (1, 64 * cpu_affinity()):
+        with backend.compile(tiny_models.path("one"), EngineConfig(target, threads=threads)) as session:
+            properties.append(session.properties["allow_spinning"])
+            outputs.append(next(iter(session.run(feeds).values())))
+    assert properties == ["1", "0"]
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+
+
+def test_a_profile_that_does_not_fit_on_the_disk_is_an_error(tiny_models: Any) -> None:
+    code = (
+        "import resource, sys, numpy as np; from pathlib import Path;"
+        "from scalenas_runtime.backends import get_backend; from scalenas_runtime.targets import EngineConfig, Target;"
+        "backend = get_backend('onnxruntime'); backend.version();"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "config = EngineConfig(Target.parse('onnxruntime:cpu/fp32'));"
+        f"feeds = [dict(image=np.zeros({tiny_models.pictures().shape}, np.uint8))];"
+        f"backend.profile(Path({str(tiny_models.path('one'))!r}), config, feeds)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "UserError: the profile " in done.stderr
+    assert "is incomplete" in done.stderr
 
 
 def test_unknown_backend_lists_the_known() -> None:

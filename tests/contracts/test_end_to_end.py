@@ -128,6 +128,8 @@ def test_everything_but_export_works_without_torch(
         assert (tmp_path / f"{task}-run" / "0.jpg").is_file()
         assert "step" in call("explain", bundle, picture, *target)
         json.loads(call("bench", bundle, *target, "--seconds", "1", "--json"))
+        judged = json.loads(call("eval", bundle, "synthetic:0:4", *target, "--json"))
+        assert judged["counts"]["pictures"] == 4
     missing = runtime_venv.run("scalenas-export", "export", "hrnet-w16", *target, "--out", "x", cwd=tmp_path)
     assert missing.returncode == 2
     assert "pip install 'scalenas-export[export]'" in missing.stderr

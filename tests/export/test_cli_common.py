@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from scalenas_export.cli import app as application
-from scalenas_export.cli.common import emit, run_folder, verb
+from scalenas_export.cli.common import emit, new_run_folder, run_folder, verb
 from scalenas_runtime.errors import CheckFailed, NothingMeetsBudget, UserError
 
 
@@ -108,6 +108,20 @@ def test_run_folders_are_numbered_and_hold_how_they_were_made(tmp_path: Path) ->
     assert sorted(path.name for path in folders[0].iterdir()) == ["command.txt", "config.yaml", "env.json"]
     assert (folders[0] / "config.yaml").read_text() == "name: ada\ntimes: 1\n"
     assert "python" in json.loads((folders[0] / "env.json").read_text())
+
+
+def test_a_new_run_folder_is_gone_after_an_error(tmp_path: Path) -> None:
+    def fail() -> None:
+        with new_run_folder("greet", tmp_path) as folder:
+            (folder / "half").write_text("x")
+            raise UserError("no")
+
+    with click.Context(greet, info_name="greet"):
+        with pytest.raises(UserError, match="no"):
+            fail()
+        with new_run_folder("greet", tmp_path) as folder:
+            (folder / "whole").write_text("x")
+    assert [path.name for path in tmp_path.glob("greet/*/*") if path.suffix == ""] == ["whole"]
 
 
 def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:

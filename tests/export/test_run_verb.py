@@ -205,7 +205,7 @@ def test_pictures_of_the_same_name_do_not_overwrite_each_other(pose: Path, pictu
         ("none.png", [], "none.png: no such file or directory"),
         ("empty", [], "empty: no pictures among 0 files"),
         ("b.png", ["--target", "onnxruntime:cpu/bf16"], "does not run bf16"),
-        ("b.png", ["--boxes", "none.json"], "none.json: no such file"),
+        ("b.png", ["--boxes", "none.json"], "none.json cannot be read: No such file"),
         ("b.png", ["--boxes", "bad.json"], "entry 0: bbox"),
         ("b.png", ["--boxes", "outside.json"], r"box 0 \[900, 900, 910, 910\] lies outside the picture of 160 x 130"),
         ("b.png", ["--boxes", "outside.json", "--track"], "leave out --detector and --track"),

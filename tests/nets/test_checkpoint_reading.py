@@ -313,8 +313,18 @@ def test_text_and_other_zip_files_are_refused(tmp_path: Path) -> None:
         archive.writestr("c/data.pkl", b"\0" * 1_000_000)
     with pytest.raises(UserError, match="its records are compressed"):
         read_checkpoint(path)
-    path.write_bytes(pickle.dumps([1, 2, 3]) * 3)
-    with pytest.raises(UserError, match=r"a pickle, but not one that torch\.save wrote"):
+    for copies in (1, 3):
+        path.write_bytes(pickle.dumps([1, 2, 3]) * copies)
+        with pytest.raises(UserError, match=r"a pickle, but not one that torch\.save wrote"):
+            read_checkpoint(path)
+
+
+@FORMATS
+def test_element_types_that_are_not_read_are_named(tmp_path: Path, zipped: bool) -> None:
+    path = write(tmp_path / "c.pth", {"a": torch.ones(2, dtype=torch.complex64)}, zipped)
+    with pytest.raises(
+        UserError, match=r"stored as torch\.ComplexFloatStorage, which is not read; known: float64, float32"
+    ):
         read_checkpoint(path)
 
 

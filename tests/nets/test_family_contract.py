@@ -125,10 +125,12 @@ def test_default_form_of_genes_is_strict_too() -> None:
 PLUGIN = """
 from importlib.metadata import entry_points
 from scalenas.names import list_models, resolve_spec
+from scalenas.overview import families, list_text, named_nets
 from scalenas.registry import get_space, list_spaces
 from scalenas_runtime.errors import UserError
 print(list_spaces())
 print(list_models("tiny*"), resolve_spec("tiny/max", width=4).space, get_space("tiny").title)
+print(list_text(families(), named_nets(), "published"))
 for name in ("broken", "nospace"):
     try:
         get_space(name)
@@ -153,7 +155,9 @@ def test_families_of_other_packages_register_by_entry_point(tmp_path: Path) -> N
     lines = run("tiny = own_space:SPACE")
     assert lines[0] == "['scalenas', 'tiny']"
     assert lines[1].startswith("['tiny/max', 'tiny/min'] tiny one branch, elastic depth")
-    assert lines[2] == "unknown family 'broken'; known: scalenas, tiny"
+    # The table calls a net what `resolve_spec` takes.
+    assert sum(line.startswith(("tiny/max  ", "tiny/min  ")) for line in lines) == 2
+    assert lines[-2] == "unknown family 'broken'; known: scalenas, tiny"
 
 
 def test_broken_families_of_other_packages_are_named(tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ def test_broken_families_of_other_packages_are_named(tmp_path: Path) -> None:
     (info / "entry_points.txt").write_text("[scalenas.spaces]\nbroken = no_such_module:SPACE\nnospace = math:pi\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + PLUGIN.replace(
         'print(list_models("tiny*"), resolve_spec("tiny/max", width=4).space, get_space("tiny").title)', ""
-    )
+    ).replace('print(list_text(families(), named_nets(), "published"))', "")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "family 'broken' (no_such_module:SPACE) cannot be loaded: No module named 'no_such_module'" in done.stdout
     assert "family 'nospace' must be a scalenas.space.SearchSpace instance, got 3.14" in done.stdout

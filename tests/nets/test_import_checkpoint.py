@@ -198,6 +198,15 @@ def test_joint_set_is_chosen_by_name_or_numbered(tmp_path: Path) -> None:
         import_checkpoint(path, options("hrnet-pose", names="coco-17"))
 
 
+def test_offset_heads_of_udp_are_refused_by_name(tmp_path: Path) -> None:
+    path = save(tmp_path / "net.pth", public(outputs=51).state_dict())
+    with pytest.raises(UserError, match=r"51 output channels: heatmaps and x and y offsets of 17 joints .*17 channels"):
+        import_checkpoint(path, options("udp"))
+    face = import_checkpoint(path, options("dark")).weights.recipe
+    assert isinstance(face, PoseRecipe)
+    assert len(face.joints) == 51
+
+
 def without(name: str) -> Callable[[State], State]:
     return lambda state: {key: value for key, value in state.items() if key != name}
 
@@ -207,6 +216,7 @@ def adding(**tensors: Tensor) -> Callable[[State], State]:
 
 
 ONE = torch.ones(1)
+FIRST = "stage2__0__branches__0__0__conv1__weight"
 
 
 @pytest.mark.parametrize(
@@ -222,8 +232,29 @@ ONE = torch.ones(1)
         ("hrnet-pose", adding(final_layers__0__w=ONE), "HigherHRNet's bottom-up heads"),
         ("hrnet-seg", lambda state: state, "has the head final_layer, which is not that of a segmentation net"),
         ("hrnet-pose", lambda state: {"fc.weight": ONE}, "so this is no HRNet"),
+        ("hrnet-pose", adding(final_layer__weight=torch.tensor(1.0)), r"final_layer\.weight \(\) instead of \(17,"),
+        ("hrnet-pose", adding(**{FIRST: torch.tensor(1.0)}), "setting width is 0; needed is an even positive number"),
+        ("hrnet-pose", adding(stage2__0__branches__0__999999999__conv1__weight=ONE), "1 surplus|missing"),
+        ("hrnet-pose", adding(bn1__weight=torch.full((64,), torch.nan)), r"hold NaN or infinity \(bn1\.weight, "),
+        ("hrnet-pose", adding(bn1__weight=torch.ones(64, dtype=torch.int8)), r"hold whole numbers \(bn1\.weight, "),
     ],
-    ids=["missing", "missing-head", "surplus", "misshaped", "twice", "ocr", "imagenet", "higher", "head", "other-net"],
+    ids=[
+        "missing",
+        "missing-head",
+        "surplus",
+        "misshaped",
+        "twice",
+        "ocr",
+        "imagenet",
+        "higher",
+        "head",
+        "other-net",
+        "head-scalar",
+        "width-scalar",
+        "huge-number",
+        "nan",
+        "quantised",
+    ],
 )
 def test_checkpoint_that_does_not_fit_is_refused(
     tmp_path: Path, recipe: str, change: Callable[[State], State], message: str

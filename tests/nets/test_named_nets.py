@@ -102,6 +102,8 @@ def test_a_name_of_the_family_may_be_written_in_full() -> None:
     ("name", "overrides", "text"),
     [
         ("hrnet-w31", {}, "setting width is 31; needed is an even positive number"),
+        ("hrnet-w0", {}, "setting width is 0; needed is an even positive number"),
+        ("hrnet-w-2-seg", {}, "setting width is -2; needed is an even positive number"),
         ("hrnt-w32", {}, r"unknown net 'hrnt-w32'; near: hrnet-w32, .*or give a spec file"),
         ("other/hrnet-w32", {}, "unknown net 'other/hrnet-w32'"),
         ("zzz", {}, "unknown net 'zzz'; near: hrnet-w18-seg, .*scalenet-s4, max, min"),

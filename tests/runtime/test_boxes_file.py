@@ -99,6 +99,7 @@ def test_a_bad_entry_is_named(bad: Any, message: str, tmp_path: Path) -> None:
     ("document", "message"),
     [
         ("{broken", "boxes.json is not JSON"),
+        ("[" * 100_000, "boxes.json is not JSON: maximum recursion depth"),
         ({"boxes": []}, "must hold a list of detections"),
         ({"annotations": []}, "annotations need the list `images`"),
         ({"annotations": [], "images": [{"id": 3}]}, "image 0 has no id or file_name"),
@@ -110,7 +111,7 @@ def test_other_documents_are_refused(document: object, message: str, tmp_path: P
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.json: no such file"):
+    with pytest.raises(UserError, match=r"none\.json cannot be read: No such file"):
         read_boxes(tmp_path / "none.json")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.files import file_sha256, new_directory, write_bytes, write_text
+from scalenas_runtime.files import file_sha256, named_errors, new_directory, write_bytes, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -41,6 +41,13 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         write_text(target, "new")
     assert target.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_named_as_asked_for(tmp_path: Path) -> None:
+    target = tmp_path / ("x" * 250)  # the temporary name is longer than file systems take
+    with pytest.raises(OSError, match=r"x{250}'$"):
+        write_bytes(target, b"new")
+    assert names(tmp_path) == []
 
 
 def test_a_directory_appears_whole(tmp_path: Path) -> None:
@@ -88,3 +95,21 @@ def test_file_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     write_bytes(tmp_path / "a", data)
     assert file_sha256(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        ((), "out"),
+        ((".out.x1y2",), "out"),
+        ((".out.x1y2/deep/a.txt",), "out/deep/a.txt"),
+        ((".out.x1y2", None, "out"), "out"),
+        (("other/a.txt",), "other/a.txt"),
+    ],
+    ids=["no name", "the temporary", "inside it", "a move", "another file"],
+)
+def test_errors_name_the_file_that_was_asked_for(seen: tuple[str | None, ...], told: str, tmp_path: Path) -> None:
+    names = [name and str(tmp_path / name) for name in seen]
+    with pytest.raises(OSError, match="No space left") as caught, named_errors(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *names)
+    assert (caught.value.filename2 or caught.value.filename) == str(tmp_path / told)

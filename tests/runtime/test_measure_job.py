@@ -149,3 +149,12 @@ def test_server_goes_on_after_a_mistake() -> None:
     assert texts[0].startswith('unknown request {"do": "dance"}')
     assert texts[1] == "'1' is not open; open: none"
     assert texts[2].startswith("measure job: Object missing required field")
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    (tmp_path / "scalenas-measure-cpu.lock").symlink_to(precious)
+    with pytest.raises(OSError, match=r"scalenas-measure-cpu\.lock"), device_locks({"cpu"}, folder=tmp_path):
+        pass
+    assert precious.read_text() == "mine"

@@ -1,5 +1,8 @@
 """Overlays of a run: Ctrl-C ends a camera but not a file's run, and a stream that changes its size stays one video."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +57,16 @@ def test_frames_of_other_sizes_are_fitted_into_the_video(tmp_path: Path) -> None
 def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written as an MP4 video of 64 x 48"):
         run_frames(frames((48, 64)), analyse, tmp_path / "not there", draw=draw)
+
+
+def test_a_video_that_lacks_frames_is_an_error(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; import numpy as np;"
+        "from scalenas_runtime.overlays import run_frames;"
+        "from tests.runtime.test_overlays import analyse, draw; from scalenas_runtime.sources import Frame;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); rng = np.random.default_rng(0);"
+        "frames = (Frame(rng.integers(0, 256, (96, 128, 3), np.uint8), 'f', i, time=i / 10) for i in range(40));"
+        "run_frames(frames, analyse, Path(sys.argv[1]), draw=draw)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert re.search(r"UserError: overlay.mp4 holds \d+ of 40 frames \(\d+ bytes are free on its disk\)", done.stderr)

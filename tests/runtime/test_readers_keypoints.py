@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -148,11 +149,22 @@ def test_detections_by_picture(tmp_path: Path) -> None:
     assert set(found) == {5}
     np.testing.assert_array_equal(found[5].boxes, [[1, 2, 4, 6], [0, 0, 3, 4]])
     np.testing.assert_allclose(found[5].scores, [0.5, 0.9])
-    path.write_text(json.dumps([{"image_id": 5, "bbox": [1, 2, 0, 4]}]))
-    with pytest.raises(UserError, match=r"entry 0 has the box .* width and height must be positive"):
-        read_detections(path)
-    path.write_text(json.dumps({"annotations": []}))
-    with pytest.raises(UserError, match="the file must be a list, got dict"):
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([{"image_id": 5, "bbox": [1, 2, 0, 4]}], r"entry 0: bbox \[1, 2, 0, 4\] has no area"),
+        ([{"image_id": "a", "bbox": [1, 2, 3, 4]}], "entry 0: image_id must be a whole number, got 'a'"),
+        ([{"image_id": 5, "bbox": [1, 2, 3, 4], "score": math.nan}], "entry 0: score must be a finite number, got nan"),
+        ({"annotations": []}, "must hold a list of detections"),
+    ],
+    ids=["no area", "text as id", "NaN as score", "no list"],
+)
+def test_detections_that_cannot_be_used_are_named(document: object, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=message):
         read_detections(path)
 
 

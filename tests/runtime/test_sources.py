@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     for index, name in enumerate(["p10.jpg", "p2.PNG", "p1.jpg"]):
         cv2.imwrite(str(tmp_path / name), np.full((8, 6, 3), 10 * index, np.uint8))
     (tmp_path / "notes.txt").write_text("text")
-    (tmp_path / ".hidden").write_text("text")
+    (tmp_path / "._p1.jpg").write_text("what macOS keeps beside a photo")
     (tmp_path / "clip.mp4").write_bytes(b"")
     (tmp_path / "deeper").mkdir()
     cv2.imwrite(str(tmp_path / "deeper" / "p.jpg"), np.zeros((8, 6, 3), np.uint8))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from scalenas_export.cli.common import emit, note, run_folder, verb
+from scalenas_export.cli.common import emit, new_run_folder, note, verb
 from scalenas_export.cli.tables import table
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import MissingExtra, UserError
@@ -84,10 +84,10 @@ def command(  # noqa: PLR0913 - one parameter per option
         MeasureJob(model, config, grade, boundary or _boundary(config), stat, seconds, persons) for config in configs
     ]
     other = replace(jobs[0], model=reference, boundary=_boundary(configs[0]), seconds=None) if reference else None
-    records = run_jobs(jobs, Plan(reference=other, timeout=timeout, progress=note))
-    layers = {str(job.config.target): _layers(job) for job in jobs} if per_layer else {}
-    folder = run_folder("bench")
-    results.save(folder, records)
+    with new_run_folder("bench") as folder:  # first, so that a read-only place shows before minutes of measuring
+        records = run_jobs(jobs, Plan(reference=other, timeout=timeout, progress=note))
+        layers = {str(job.config.target): _layers(job) for job in jobs} if per_layer else {}
+        results.save(folder, records)
     if export_times is not None:
         results.export_times(export_times, records)
     text = [table(results.COLUMNS, results.rows(records)), *results.remarks(records)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import shlex
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -124,6 +126,17 @@ def run_folder(name: str, runs: Path = Path("runs")) -> Path:
     write_text(folder / "command.txt", shlex.join(["scalenas-export", *sys.argv[1:]]) + "\n")
     write_text(folder / "env.json", pretty_json(fingerprint()))
     return folder
+
+
+@contextmanager
+def new_run_folder(name: str, runs: Path = Path("runs")) -> Iterator[Path]:
+    """Gives the folder of `run_folder`; after an error in the block nothing of it is left."""
+    folder = run_folder(name, runs)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scalenas_export.cli.common import emit, note, run_folder, verb
+from scalenas_export.cli.common import emit, new_run_folder, note, verb
 from scalenas_export.cli.engine_choice import EngineChoice, engine_options
 from scalenas_runtime.errors import UserError
 
@@ -170,12 +169,8 @@ def _folder(out: Path | None, overwrite: bool) -> Iterator[Path]:
         with new_directory(out, overwrite=overwrite) as folder:
             yield folder
         return
-    folder = run_folder("run")
-    try:
+    with new_run_folder("run") as folder:
         yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _task(bundle: Bundle) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import msgspec
 
 from scalenas_runtime.canonical import pretty_json
-from scalenas_runtime.errors import UserError
+from scalenas_runtime.errors import MissingExtra, UserError, missing_extra
 from scalenas_runtime.files import file_sha256, write_text
 from scalenas_runtime.fingerprint import cpu_flags
 from scalenas_runtime.records import Record, read_record
@@ -211,6 +213,23 @@ class Backend(ABC):
                 f"{folder} was built for another CPU (there but not here: {_names(theirs - ours)}; "
                 f"here but not there: {_names(ours - theirs)}); {_REBUILD}"
             )
+
+
+def import_engine(name: str, extra: str) -> ModuleType:
+    """Returns an engine's package.
+
+    Raises:
+        MissingExtra: it is not installed, or what is installed does not load.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise MissingExtra(f"{name} is installed, but lacks {error.name}; install it again") from None
+        raise missing_extra(name, extra) from None
+    except ImportError as error:
+        # A library that is missing in the system, or Ctrl-C in the midst of the import.
+        raise MissingExtra(f"{name} is installed, but cannot be imported: {error}") from None
 
 
 _REBUILD = "build it again on this machine (scalenas-export build)"

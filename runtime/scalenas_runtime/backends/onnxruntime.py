@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from scalenas_runtime.backends.base import Backend, Device, Kind, LayerTime, property_text, static_shape
-from scalenas_runtime.errors import UserError, missing_extra
+from scalenas_runtime.backends.base import Backend, Device, Kind, LayerTime, import_engine, property_text, static_shape
+from scalenas_runtime.errors import UserError
 from scalenas_runtime.fingerprint import cpu_affinity, cpu_model, nvidia_gpus
 from scalenas_runtime.session import Array, Feeds, Session, TensorSpec
 from scalenas_runtime.targets import EngineConfig
 
 MODEL_FILE = "model.onnx"
+_SPINNING = "session.intra_op.allow_spinning"
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -64,7 +65,12 @@ class OnnxRuntime(Backend):
             engine = _open(model, config, options)
             for feed in feeds:
                 engine.run(None, dict(feed))
-            events = json.loads(Path(engine.end_profiling()).read_text())
+            trace = Path(engine.end_profiling())
+            try:
+                events = json.loads(trace.read_text())
+            except ValueError:  # ONNX Runtime says nothing when it cannot write all of it
+                free = shutil.disk_usage(folder).free
+                raise UserError(f"the profile {trace} is incomplete ({free} bytes are free there)") from None
         total: dict[tuple[str, str], float] = defaultdict(float)
         for event in events:
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
@@ -97,7 +103,7 @@ class _OnnxRuntimeSession(Session):
                     "intra_op_num_threads": options.intra_op_num_threads,
                     "inter_op_num_threads": options.inter_op_num_threads,
                     "graph_optimization_level": "all",
-                    "allow_spinning": "1",
+                    "allow_spinning": options.get_session_config_entry(_SPINNING),
                 }
             ),
         )
@@ -120,11 +126,7 @@ class _OnnxRuntimeSession(Session):
 
 
 def _package() -> ModuleType:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise missing_extra("onnxruntime", "onnxruntime") from None
-    package: ModuleType = onnxruntime
+    package = import_engine("onnxruntime", "onnxruntime")
     # Sessions are nobody's business; a device id in the user's cache folder is written at import all the same.
     package.disable_telemetry_events()
     return package
@@ -142,7 +144,9 @@ def _options(config: EngineConfig) -> Any:
     options.intra_op_num_threads = config.threads or (0 if config.hint == "latency" else 1)
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    # More threads than processors that all spin would keep each other from working.
+    spins = options.intra_op_num_threads <= cpu_affinity()
+    options.add_session_config_entry(_SPINNING, "1" if spins else "0")
     if config.target.device != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return options

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scalenas_runtime.backends.base import Backend, Device, Kind, LayerTime, property_text, static_shape
-from scalenas_runtime.errors import UserError, missing_extra
+from scalenas_runtime.backends.base import Backend, Device, Kind, LayerTime, import_engine, property_text, static_shape
+from scalenas_runtime.errors import UserError
 from scalenas_runtime.session import Array, Feeds, Session, TensorSpec
 from scalenas_runtime.targets import EngineConfig
 
@@ -145,12 +145,7 @@ class _OpenVinoSession(Session):
 
 
 def _package() -> ModuleType:
-    try:
-        import openvino
-    except ImportError:
-        raise missing_extra("openvino", "openvino") from None
-    package: ModuleType = openvino
-    return package
+    return import_engine("openvino", "openvino")
 
 
 def _our_name(device: str) -> str:

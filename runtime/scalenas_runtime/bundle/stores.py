@@ -17,6 +17,7 @@ from scalenas_runtime.bundle.manifest import FileEntry
 from scalenas_runtime.bundle.names import check_name
 from scalenas_runtime.cache import private_folder
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.files import named_errors
 
 MAX_ENTRIES = 10_000
 MAX_TOTAL = 16 << 30
@@ -188,20 +189,21 @@ class ZipStore(Store):
         return root
 
     def _unpack(self, name: str, entry: FileEntry, destination: Path) -> None:
-        destination.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary_name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
-        temporary = Path(temporary_name)
-        total = hashlib.sha256()
-        try:
-            with os.fdopen(handle, "wb") as output, self.open(name) as stream:
-                for chunk in _chunks(stream, entry.size, self.path, name):
-                    total.update(chunk)
-                    output.write(chunk)
-            self._compare(entry, name, total.hexdigest())
-            temporary.replace(destination)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with named_errors(destination):
+            destination.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle, temporary_name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
+            temporary = Path(temporary_name)
+            total = hashlib.sha256()
+            try:
+                with os.fdopen(handle, "wb") as output, self.open(name) as stream:
+                    for chunk in _chunks(stream, entry.size, self.path, name):
+                        total.update(chunk)
+                        output.write(chunk)
+                self._compare(entry, name, total.hexdigest())
+                temporary.replace(destination)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         if name not in self._infos:

@@ -26,7 +26,7 @@ from scalenas_runtime.bundle.names import check_name
 from scalenas_runtime.bundle.readme import readme_text
 from scalenas_runtime.canonical import Json, digest, pretty_json
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.files import file_sha256, new_directory, write_text
+from scalenas_runtime.files import file_sha256, named_errors, new_directory, write_text
 from scalenas_runtime.golden import PARTS, Golden, save_golden
 from scalenas_runtime.parity import ParityRecord
 from scalenas_runtime.records import to_plain
@@ -127,7 +127,7 @@ def write_bundle(out: Path, contents: BundleContents, *, overwrite: bool = False
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists already; name another file or pass --overwrite")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+    with named_errors(out), tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         _fill(folder, contents)

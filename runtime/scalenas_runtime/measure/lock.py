@@ -70,11 +70,13 @@ def _device_lock(device: str, path: Path, timeout: float, tell: Callable[[str], 
 
 
 def _open(path: Path) -> int:
+    # A link that somebody laid in a shared folder must not lead the note into another file.
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         # Without O_CREAT first: Linux may refuse to create over another user's file in a shared folder.
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(path, flags)
     except FileNotFoundError:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, flags | os.O_CREAT, 0o666)
         os.fchmod(handle, 0o666)
         return handle
 

@@ -1,8 +1,7 @@
-"""Reading of JSON annotation files with errors that name the file and the entry."""
+"""Checking of annotation entries with errors that name the file and the entry."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,21 +11,6 @@ import msgspec
 from scalenas_runtime.errors import UserError
 
 T = TypeVar("T")
-
-
-def read_json(path: Path) -> object:
-    """Returns the parsed file.
-
-    Raises:
-        UserError: no such file, or not JSON.
-    """
-    try:
-        value: object = json.loads(path.read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    return value
 
 
 def entries(value: object, key: str, kind: type[T], path: Path) -> list[T]:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import msgspec
-import numpy as np
-
-from scalenas_runtime.boxes import PERSON, Detections
+from scalenas_runtime.boxes import Detections, gather_boxes
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.readers.annotations import entries, read_json
-
-
-class _Detection(msgspec.Struct):
-    image_id: int
-    bbox: tuple[float, float, float, float]
-    score: float = 1.0
-    category_id: int = PERSON
+from scalenas_runtime.json_files import read_json
 
 
 def read_detections(path: str | Path) -> dict[int, Detections]:
@@ -27,17 +18,11 @@ def read_detections(path: str | Path) -> dict[int, Detections]:
         UserError: not a JSON list of `{image_id, bbox [x, y, w, h], score, category_id}`, or a box without area.
     """
     file = Path(path)
-    found: dict[int, list[_Detection]] = defaultdict(list)
-    for number, entry in enumerate(entries(read_json(file), "", _Detection, file)):
-        if entry.category_id != PERSON:
-            continue
-        if not (np.isfinite(entry.bbox).all() and entry.bbox[2] > 0 and entry.bbox[3] > 0):
-            raise UserError(f"{file}: entry {number} has the box {list(entry.bbox)}; width and height must be positive")
-        found[entry.image_id].append(entry)
-    detections = {}
-    for image, several in found.items():
-        corners = np.array([entry.bbox for entry in several], np.float64)
-        corners[:, 2:] += corners[:, :2]
-        scores = np.array([entry.score for entry in several], np.float32)
-        detections[image] = Detections(corners.astype(np.float32), scores)
-    return detections
+    return gather_boxes(read_json(file), _image_id, file)[0]
+
+
+def _image_id(entry: Mapping[str, Any], where: str) -> int:
+    image = entry.get("image_id")
+    if not isinstance(image, int) or isinstance(image, bool):
+        raise UserError(f"{where}: image_id must be a whole number, got {image!r}")
+    return image

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.json_files import read_json
 from scalenas_runtime.pictures import Picture, read_picture
-from scalenas_runtime.readers.annotations import entries, read_json
+from scalenas_runtime.readers.annotations import entries
 
 
 class _Image(msgspec.Struct):

@@ -85,6 +85,7 @@ class HRNetImporter:
         check_names(
             {public[name]: tensor for name, tensor in needed.items()}, given, what="the tensors of the checkpoint"
         )
+        _refuse_no_weights({public[name]: given[public[name]] for name in needed})
         converted = {name: given[public[name]].float() for name in needed}
         if self.absolute_bn:
             for name in converted:
@@ -112,22 +113,21 @@ class HRNetImporter:
             raise UserError(
                 f"no tensor is named stage2.0.branches.0.0.conv1.weight, so this is no HRNet (has {shown}, ...)"
             )
-        blocks = [match.groups() for match in map(_BLOCK_NAME.fullmatch, given) if match]
-        depth = {f"stage{stage}.{module}": 0 for stage, module, _ in sorted(blocks)}
-        for stage, module, block in blocks:
-            depth[f"stage{stage}.{module}"] = max(depth[f"stage{stage}.{module}"], int(block) + 1)
+        # Counted, not read off the highest number: a name in the file must not decide how much is built.
+        blocks = {match.groups() for match in map(_BLOCK_NAME.fullmatch, given) if match}
+        depth = Counter(f"stage{stage}.{module}" for stage, module, _ in blocks)
         modules = Counter(name.partition(".")[0] for name in depth)
-        head = {"pose": "final_layer.weight", "segmentation": "last_layer.3.weight"}[self.task]
+        head = given.get({"pose": "final_layer.weight", "segmentation": "last_layer.3.weight"}[self.task])
         outputs = "joints" if self.task == "pose" else "classes"
         counts = [max(1, modules[f"stage{stage}"]) for stage in (2, 3, 4)]
         settings: dict[str, Json] = {
             "task": self.task,
-            "width": first.shape[0],
+            "width": first.shape[0] if first.dim() else 0,
             "modules": counts,
             "stage1_blocks": len({name.split(".")[1] for name in given if name.startswith("layer1.")}) or 1,
             "depths": sorted({2, 3, 4, 5, *depth.values()}),
             **self.settings,
-            **({outputs: given[head].shape[0]} if head in given else {}),
+            **({outputs: head.shape[0]} if head is not None and head.dim() else {}),
         }
         steps = max(5, *depth.values())
         genes: dict[str, Json] = {}
@@ -142,6 +142,12 @@ class HRNetImporter:
     def _recipe(self, outputs: int, size: tuple[int, int], names: str | None) -> Recipe:
         known = _JOINT_SETS if self.task == "pose" else _CLASS_SETS
         name = names or known.get(outputs)
+        if name is None and self.fields.get("decode") == "dark-udp" and outputs % 3 == 0 and outputs // 3 in known:
+            raise UserError(
+                f"the checkpoint has {outputs} output channels: heatmaps and x and y offsets of {outputs // 3} joints "
+                "(UDP's combined target), which are not decoded here; needed is one with a heatmap per joint alone "
+                f"({outputs // 3} channels)"
+            )
         if self.task == "pose":
             joints = joint_set(name) if name else JointSet("", _numbered("joint", outputs), (), (), ())
             _check_count(name, len(joints.joints), outputs)
@@ -163,6 +169,21 @@ def _stripped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise UserError(f"the checkpoint has {short} twice, under different prefixes; save one net alone")
         stripped[short] = tensor
     return stripped
+
+
+def _refuse_no_weights(tensors: Mapping[str, Tensor]) -> None:
+    whole = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    if whole:
+        raise UserError(
+            f"{len(whole)} tensors of the checkpoint hold whole numbers ({whole[0]}, ...), so it is quantised; "
+            "needed are weights in floating point"
+        )
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"{len(broken)} tensors of the checkpoint hold NaN or infinity ({broken[0]}, ...): its training diverged; "
+            "take an earlier one"
+        )
 
 
 def _state(spec: SubnetSpec) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ def published() -> tuple[PublishedNet, ...]:
 def find(name: str) -> Match | None:
     """Returns the net called `name`; for a name with `{width}` any number fits. None if there is no such net."""
     for net in published():
-        pattern = re.escape(net.name).replace(re.escape(WIDTH), r"([1-9]\d{0,5})")
+        pattern = re.escape(net.name).replace(re.escape(WIDTH), r"(0|-?[1-9]\d{0,5})")
         found = re.fullmatch(pattern, name)
         if found:
             return Match(net, int(found[1]) if found.groups() else None)

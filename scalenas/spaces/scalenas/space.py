@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from scalenas.cost import PUBLISHED, Cost, Counting
 from scalenas.genes import Gene, Group, Scalar, Values
@@ -21,6 +21,9 @@ from scalenas.spaces.scalenas.table import cost_table
 from scalenas.spec import SubnetSpec
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from scalenas.importing import Importer
 
 FUSE_ODDS = (0.2, 0.5, 0.8)
 HRNET_DEPTH = 4
@@ -189,7 +192,7 @@ class ScaleNasSpace(SearchSpace):
         """Returns the drawing of a net: a row per branch, time from left to right, fusions between the rows."""
         return drawing.layout(_plan(spec.settings), self.graph(spec))
 
-    def importers(self) -> Mapping[str, object]:
+    def importers(self) -> Mapping[str, Importer]:
         """Returns how public HRNet checkpoints map into this family, by recipe name. Needs torch."""
         from scalenas.spaces.scalenas.importers import IMPORTERS
 

@@ -1,0 +1,143 @@
+"""`train` as people call it: plan, run, stop, resume, and a net for joints of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from scalenas.weights import load_weights
+from scalenas_export.cli.app import run
+from scalenas_runtime.canonical import Json
+
+CONFIG = """
+phase: supernet
+name: small
+model: {size: [64, 64], settings: {width: 4, modules: [1, 1, 1], depths: [1, 2], stage1_blocks: 1}}
+data: {path: data.yaml, workers: 0, augmentation: {rotation: 10}}
+schedule: {steps: 4, shape: cosine}
+optimiser: {lr: 0.002}
+batch: 2
+checkpoint_steps: 2
+log_steps: 2
+evaluation: {calibration: 4, metric: pck, members: false}
+device: cpu
+"""
+DATA = """
+task: pose
+set: lspet-14
+train: [{kind: synthetic, seed: 1, count: 12}]
+splits: {calibrate: 0.3, search: 0.2}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a configuration and data, where the command is called."""
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "data.yaml").write_text(DATA)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Json]:
+    assert run(["train", *arguments, "--json"]) == 0
+    answer: dict[str, Json] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def test_a_dry_run_says_what_it_will_cost(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = _answer(capsys, "config.yaml", "--dry-run", "--set", "schedule.epochs=3", "--set", "schedule.steps=null")
+    assert (plan["samples"], plan["steps"], plan["subnets_per_step"]) == (6, 9, 1)
+    assert plan["epochs"] == 3
+    macs, memory = plan["macs"], plan["memory_bytes"]
+    assert isinstance(macs, dict)
+    assert isinstance(memory, dict)
+    assert macs["smallest"] <= macs["mean"] <= macs["largest"]
+    # AdamW: weights, gradients and two moments, four bytes each.
+    assert memory["state"] == 16 * plan["params"]  # type: ignore[operator]
+    assert memory["activations"] > 64 * 64 * 64
+    assert plan["hours"] == pytest.approx(plan["steps"] * plan["seconds_per_step"] / 3600)  # type: ignore[operator]
+    assert not (place / "runs").exists()
+
+
+def test_a_run_stops_and_goes_on_where_it_was(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped = _answer(capsys, "config.yaml", "--minutes", "0")
+    assert (stopped["ended"], stopped["steps"], stopped["folder"]) == ("stopped", 1, "runs/train/1")
+    finished = _answer(capsys, "config.yaml", "--resume")
+    assert (finished["ended"], finished["folder"]) == ("finished", "runs/train/1")
+    files = {path.name for path in (place / "runs" / "train" / "1").iterdir()}
+    assert {"weights.safetensors", "card.md", "report.json", "log.jsonl", "events", "checkpoints"} <= files
+    assert {"config.yaml", "command.txt", "env.json"} <= files
+    straight = _answer(capsys, "config.yaml", "--out", "other")
+    assert straight["digest"] == finished["digest"]
+    assert run(["train", "config.yaml", "--out", "other"]) == 2
+    assert "go on there with --resume" in capsys.readouterr().err
+
+
+def test_a_net_for_joints_of_ones_own_is_tuned_in_one_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    supernet = _answer(capsys, "config.yaml", "--out", "supernet")
+    _own_people(place / "own")
+    (place / "own.yaml").write_text(
+        "task: pose\nroot: own\ntrain: [{kind: coco, annotations: people.json}]\n"
+        "splits: {calibrate: 0.2, search: 0.3}\n"
+    )
+    changes = [
+        "phase=finetune",
+        "model.spec=min",
+        "data.path=own.yaml",
+        "evaluation.metric=oks",
+        "data.augmentation={}",
+    ]
+    given = [f"model.weights={supernet['weights']}", *changes]
+    _answer(capsys, "config.yaml", "--out", "tuned", *[text for each in given for text in ("--set", each)])
+    weights = load_weights(place / "tuned" / "weights.safetensors")
+    assert weights.spec is not None
+    assert weights.spec.settings["joints"] == 3
+    assert weights.recipe is not None
+    assert weights.recipe.joints == ("tail", "left_wrist", "head_top")  # type: ignore[union-attr]
+    assert "Outputs taken by name: left_wrist, head_top" in (place / "tuned" / "card.md").read_text()
+
+
+def test_what_a_user_can_get_wrong_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["nothing.yaml"], "there is no configuration nothing.yaml"),
+        (["config.yaml", "--set", "optimizer.lr=3"], "did you mean `optimiser`"),
+        (["config.yaml", "--resume"], "there is no run to resume in runs/train"),
+        (["config.yaml", "--set", "data.augmentation.rotatoin=3", "--dry-run"], "did you mean `rotation`"),
+        (["config.yaml", "--set", "model.weights=none.safetensors", "--dry-run"], "none.safetensors is not a file"),
+    ):
+        assert run(["train", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def _own_people(folder: Path) -> None:
+    """Writes ten pictures with a person of three joints each."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    images: list[Json] = []
+    people: list[Json] = []
+    for number in range(1, 11):
+        cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 255, (80, 70, 3)).astype(np.uint8))
+        images.append({"id": number, "file_name": f"{number}.png", "height": 80, "width": 70})
+        points = rng.integers(10, 60, (3, 2)).tolist()
+        joints = [value for x, y in points for value in (x, y, 2)]
+        people.append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": 1,
+                "bbox": [5, 5, 60, 70],
+                "area": 4200,
+                "keypoints": joints,
+            }
+        )
+    category = {"id": 1, "name": "person", "keypoints": ["tail", "left_wrist", "head_top"], "skeleton": [[1, 2]]}
+    value = {"images": images, "annotations": people, "categories": [category]}
+    (folder / "people.json").write_text(json.dumps(value))
