@@ -95,7 +95,7 @@ def step_time(made: Iterator[Batch], seconds: float) -> float:
     """Returns seconds per training step of a small net on these batches."""
     torch.manual_seed(0)
     layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU()]
-    for _ in range(12):
+    for _ in range(4):
         layers += [nn.Conv2d(32, 32, 3, 1, 1), nn.BatchNorm2d(32), nn.ReLU()]
     net = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(net.parameters(), 1e-4)

@@ -21,11 +21,11 @@ def main(arguments: list[str]) -> int:
     measure.add_argument("--out", type=Path, help="file for the record; stdout without it")
     measure.add_argument("--serve", action="store_true", help="read requests line by line until stdin ends")
     options = parser.parse_args(arguments)
-    from scalenas_runtime.measure.server import private_stdout, serve
+    from scalenas_runtime.measure.server import lines_while_open, private_stdout, serve
 
     if options.serve:
         with private_stdout() as answers:
-            serve(sys.stdin, answers)
+            serve(lines_while_open(sys.stdin), answers)
         return 0
     try:
         _measure(options.job, options.out)

@@ -1,1 +1,1 @@
-"""Training of the nets: configuration, phases, losses, checkpoints."""
+"""Training: configurations, phases, sampling of subnets, losses, schedules, checkpoints and cards."""

@@ -83,7 +83,7 @@ def test_report_takes_five_processes_and_rebuilds_in_two(
         return original(self, job, rebuild=rebuild, timeout=timeout)
 
     monkeypatch.setattr(MeasuringProcess, "open", spy)
-    record = run_job(MeasureJob(tiny_models.path("one"), RUNTIME, "report", seconds=0.05), Plan(lock_folder=tmp_path))
+    record = run_job(MeasureJob(tiny_models.path("one"), RUNTIME, "report", seconds=0.002), Plan(lock_folder=tmp_path))
     assert len(record.processes) == 5
     assert asked == [False, False, False, True, True]
     assert record.statistics.samples == sum(len(process.milliseconds) for process in record.processes)
@@ -253,3 +253,21 @@ def test_bench_mistakes(
 def test_bench_of_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "absent.onnx"]) == 2
     assert "absent.onnx does not exist; name a bundle or an ONNX file" in capsys.readouterr().err
+
+
+def test_a_measuring_process_ends_in_mid_measurement_when_its_caller_dies(tiny_models: Any) -> None:
+    job = MeasureJob(tiny_models.path("one"), RUNTIME, "search")
+    ask = [
+        {"do": "open", "id": "1", "job": job.to_json(), "rebuild": False},
+        {"do": "sample", "id": "1", "seconds": 600.0, "samples": 1},
+    ]
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "scalenas_runtime", "measure", "--serve"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("".join(f"{json.dumps(request)}\n" for request in ask))
+        process.stdin.flush()
+        assert "ok" in json.loads(process.stdout.readline())
+        process.stdin.close()
+        assert process.wait(60) == 1

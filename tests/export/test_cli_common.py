@@ -49,6 +49,13 @@ def test_printed_configuration_can_be_read_back(tmp_path: Path) -> None:
     assert invoke("--config", str(config)) == (0, "hello ada\n")
 
 
+def test_a_binary_config_file_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"c\.yaml is not YAML: .*invalid start byte"):
+        CliRunner().invoke(greet, ["--config", str(config)], catch_exceptions=False)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

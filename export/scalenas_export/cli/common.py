@@ -146,7 +146,7 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | N
 
     try:
         loaded = yaml.safe_load(value.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{value} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{value} must hold keys and values, got {type(loaded).__name__}")

@@ -16,6 +16,7 @@ from scalenas_runtime.errors import UserError, missing_extra
 if TYPE_CHECKING:
     from scalenas.training.config import TrainConfig
     from scalenas.training.ranks import Ranks
+    from scalenas_runtime.canonical import Json
 
 
 @verb("train")
@@ -40,8 +41,8 @@ def command(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Train what CONFIG.yaml describes: a teacher, a supernet, or one subnet.
 
-    The run's folder gets checkpoints, log.jsonl, TensorBoard events, and at the end weights.safetensors, report.json and
-    card.md. A killed run goes on with --resume as if nothing had happened. Several processes: `torchrun
+    The run's folder gets checkpoints, log.jsonl, TensorBoard events, and at the end weights.safetensors, report.json
+    and card.md. A killed run goes on with --resume as if nothing had happened. Several processes: `torchrun
     --nproc-per-node N --no-python scalenas-export train ...`.
     """
     _need_torch()
@@ -67,7 +68,7 @@ def _show_plan(config: TrainConfig, ranks: Ranks, *, as_json: bool) -> None:
     from scalenas.training.run import Place, Run
     from scalenas.training.supply import open_supply
 
-    made = plan(Run(config, open_supply(config), Place(Path("."), ranks)))
+    made = plan(Run(config, open_supply(config), Place(Path(), ranks)))
     if ranks.first:
         emit(made.to_json(), made.text(), as_json=as_json)
 
@@ -93,12 +94,12 @@ def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_
     if not ranks.first:
         return
     if ended == "stopped":
-        document = {"folder": str(folder), "ended": ended, "steps": run.done, "of": run.steps}
+        document: dict[str, Json] = {"folder": str(folder), "ended": ended, "steps": run.done, "of": run.steps}
         emit(document, f"stopped after step {run.done} of {run.steps}; go on with {_again(folder)}\n", as_json=as_json)
         return
     done = finish(run, command=_command())
-    document = {"folder": str(folder), "ended": ended, "weights": str(done.weights), **done.report}
-    emit(document, f"{table(done.rows)}{done.weights}\n", as_json=as_json)
+    results: dict[str, Json] = {"folder": str(folder), "ended": ended, "weights": str(done.weights), **done.report}
+    emit(results, f"{table(done.rows)}{done.weights}\n", as_json=as_json)
 
 
 def _folder(out: Path | None, runs: Path, resume: bool) -> Path:

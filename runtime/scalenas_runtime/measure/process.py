@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -40,6 +41,7 @@ class MeasuringProcess:
             errors="replace",
             # Files in the caller's folder must not stand in for modules (honoured from Python 3.11 on).
             env={**os.environ, "PYTHONSAFEPATH": "1"},
+            start_new_session=True,
         )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._messages: deque[str] = deque(maxlen=20)
@@ -85,7 +87,7 @@ class MeasuringProcess:
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
             self._process.wait()
         for reader in self._readers:
             reader.join()
@@ -100,7 +102,7 @@ class MeasuringProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._process.kill()
+            self._kill()
         self.end()
 
     def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -115,7 +117,7 @@ class MeasuringProcess:
         try:
             line = self._answers.get(timeout=timeout)
         except queue.Empty:
-            self._process.kill()
+            self._kill()
             raise MeasuringFailed(
                 f"the measuring process gave no answer to {what!r} within {time.monotonic() - started:.0f} s and was "
                 f"ended; a larger timeout helps if the engine is only slow"
@@ -125,15 +127,20 @@ class MeasuringProcess:
         try:
             answer = json.loads(line)
         except json.JSONDecodeError:
-            self._process.kill()
+            self._kill()
             raise MeasuringFailed(f"the measuring process answered {what!r} with {line.strip()[:200]!r}") from None
         if "error" in answer:
             raise UserError(answer["error"])
         result: dict[str, Any] = answer["ok"]
         return result
 
+    def _kill(self) -> None:
+        # With its whole group: a helper that an engine forked would hold the pipes open, and the readers waiting.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def _death(self, what: str) -> MeasuringFailed:
-        self._process.kill()
+        self._kill()
         code = self._process.wait()
         self._readers[1].join()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +28,28 @@ def private_stdout() -> IO[str]:
     sys.stdout.flush()
     os.dup2(2, 1)
     return answers
+
+
+def lines_while_open(stream: IO[str], *, grace: float = 2.0) -> Iterator[str]:
+    """Yields the lines of a pipe; a caller that is still busy with them `grace` seconds after its end is ended too.
+
+    A caller that was killed closes the pipe too, perhaps in the midst of minutes of measuring. The thread that waits
+    for it sleeps in the kernel meanwhile and costs the measurement nothing.
+    """
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    done = threading.Event()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        lines.put("")
+        if not done.wait(grace):
+            os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    while line := lines.get():
+        yield line
+    done.set()
 
 
 def serve(requests: Iterable[str], answers: IO[str]) -> None:

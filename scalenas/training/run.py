@@ -1,0 +1,314 @@
+"""A training run from its first step, or its last checkpoint, to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scalenas.data.loader import Batch, batches
+from scalenas.spec import SubnetSpec
+from scalenas.static import StaticNet
+from scalenas.supernet import Supernet
+from scalenas.training.checkpoint import Best, Checkpoint, last_good, newest, read_checkpoint, write_checkpoint
+from scalenas.training.config import TrainConfig, config_json, differences
+from scalenas.training.journal import Journal
+from scalenas.training.judge import Judge
+from scalenas.training.loss import TaskLoss
+from scalenas.training.optimisers import Optimiser
+from scalenas.training.ranks import Ranks, over_ranks
+from scalenas.training.sampling import Sampling
+from scalenas.training.schedules import rate_factor, total_steps
+from scalenas.training.start import Inheritance, find_weights, frame_of, inherit, new_net, single, teacher_net
+from scalenas.training.step import Losses, Step, Teacher
+from scalenas.training.supply import Supply
+from scalenas_runtime.canonical import Json
+from scalenas_runtime.errors import CheckFailed, UserError
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass
+class Tally:
+    """Sums since the last line of the log."""
+
+    start: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+    waiting: float = 0.0
+    task: float = 0.0
+    distance: float = 0.0
+    total: float = 0.0
+
+    def add(self, losses: Losses, waited: float) -> None:
+        """Adds a step and the seconds that it waited for its batch."""
+        self.steps += 1
+        self.waiting += waited
+        self.task += losses.task
+        self.distance += losses.distance
+        self.total += losses.total
+
+    def line(self, batch: int) -> dict[str, float]:
+        """Returns mean losses, pictures a second, and the share of the time spent waiting for data."""
+        seconds = max(time.perf_counter() - self.start, 1e-9)
+        means = {key: getattr(self, key) / self.steps for key in ("total", "task", "distance")}
+        return {**means, "pictures_per_second": self.steps * batch / seconds, "waiting": self.waiting / seconds}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens.
+
+    Attributes:
+        folder: Checkpoints, log and results.
+        ranks: The processes that train together.
+        stop: Asked after every step; true ends the run cleanly.
+        quiet: No bar.
+    """
+
+    folder: Path
+    ranks: Ranks = field(default_factory=Ranks)
+    stop: Callable[[], bool] = lambda: False
+    quiet: bool = False
+
+
+class Run:
+    """One training run.
+
+    Attributes:
+        config: Its configuration.
+        supply: Its data.
+        place: Its folder and processes.
+        frame: What its nets have in common.
+        net: What is trained.
+        steps: Steps of the whole run.
+        inheritance: What the net took from the weights it started from; None for random ones.
+        parents: Digests of the weights that it started from and learned from, by role.
+    """
+
+    def __init__(self, config: TrainConfig, supply: Supply, place: Place) -> None:
+        """Builds nets, optimiser and judge.
+
+        Raises:
+            UserError: something in the configuration fits neither data nor weights.
+        """
+        self.config, self.supply, self.place = config, supply, place
+        self.device = torch.device(_device(config))
+        start = None if config.model.weights is None else find_weights(config.model.weights)
+        self.frame = frame_of(config, supply.recipe, start)
+        self.net = new_net(self.frame, config)
+        self.inheritance: Inheritance | None = None
+        self.parents: dict[str, Json] = {}
+        if start is not None:
+            self.inheritance = inherit(self.net, self.frame, start)
+            self.parents["weights"] = start.digest
+        self.spec = None if isinstance(self.net, Supernet) else self.net.spec
+        self.sampling = Sampling(self.frame.space, self.frame.settings, self.frame.inputs, config.sampling, config.seed)
+        self.steps = total_steps(config.schedule, len(supply.samples), config.batch)
+        place_net(self.net, self.device, config)
+        place.ranks.share(self.net.state_dict().values())
+        over_ranks(self.net, place.ranks)
+        self.optimiser = Optimiser(config.optimiser, self.net.named_parameters())
+        teacher = self._teacher()
+        loss = TaskLoss(config.loss, supply.recipe, self.device)
+        self.step = Step(self.net, loss, self.optimiser, config, supply.recipe, place.ranks, teacher, self.device)
+        self.judge = Judge(supply.recipe, supply.search, config.evaluation, supply.calibration, self.device)
+        self.best: Best | None = None
+        self.done = 0
+        self.seconds = 0.0
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.place.folder / CHECKPOINTS
+
+    def resume(self) -> list[str]:
+        """Goes back to the newest checkpoint that can be read, if there is one, and returns lines about damaged ones.
+
+        Raises:
+            UserError: the checkpoint is of another configuration (the text says what differs), or none can be read.
+        """
+        found = newest(self.checkpoints)
+        if found is None:
+            return []
+        checkpoint, damaged = found
+        other = differences(checkpoint.config, config_json(self.config))
+        if other:
+            raise UserError(f"the checkpoint in {self.checkpoints} is of another configuration: {'; '.join(other)}")
+        self._load(checkpoint.net)
+        self.optimiser.load_state(checkpoint.optimiser)
+        torch.set_rng_state(checkpoint.random)
+        self.done, self.best, self.seconds = checkpoint.step, checkpoint.best, checkpoint.seconds
+        return damaged
+
+    def train(self) -> Literal["finished", "stopped"]:
+        """Trains to the last step, or until the time is up or `stop` says so; a checkpoint is written in any case.
+
+        Raises:
+            CheckFailed: a loss is not finite; the text names step, subnet and the last good checkpoint.
+            UserError: a checkpoint cannot be written, or a picture cannot be read.
+        """
+        ranks, begun = self.place.ranks, time.monotonic()
+        earlier, first = self.seconds, self.done
+        saved = -1
+        with ExitStack() as stack:
+            journal = self._journal(stack)
+            feed = stack.enter_context(closing(self._feed()))
+            tally = Tally()
+            for number in range(first, self.steps):
+                asked = time.perf_counter()
+                batch = next(feed)
+                waited = time.perf_counter() - asked
+                specs = self.specs(number)
+                losses = self.step(specs, batch, rate_factor(self.config.schedule, number, self.steps))
+                if not losses.finite:
+                    self._fail(number, specs, losses)
+                tally.add(losses, waited)
+                self.done, self.seconds = number + 1, earlier + time.monotonic() - begun
+                ended = bool(ranks.shared(self._enough(begun)))
+                if journal is not None:
+                    tally = self._note(journal, tally, number)
+                if self._due(self.config.evaluation.steps):
+                    self._evaluate(journal)
+                if ended or self.done == self.steps or self._due(self.config.checkpoint_steps) or self._improved:
+                    self._save()
+                    saved = self.done
+                if ended:
+                    break
+            if saved != self.done:
+                self._save()
+        return "finished" if self.done == self.steps else "stopped"
+
+    def specs(self, step: int) -> Sequence[SubnetSpec]:
+        """Returns the subnets of a step."""
+        return self.sampling.specs(step) if self.spec is None else (self.spec,)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns weights and statistics by name; the tensors are the net's own."""
+        return dict(self.net.state_dict())
+
+    def chosen(self) -> dict[str, Tensor]:
+        """Returns the tensors that the configuration wants to keep: the last step's, or the best evaluation's."""
+        if self.config.output.choose == "last" or self.best is None or self.best.step == self.done:
+            return self.tensors()
+        return dict(read_checkpoint(self.checkpoints / f"step-{self.best.step:08d}").net)
+
+    def subnet(self, spec: SubnetSpec, tensors: dict[str, Tensor] | None = None) -> StaticNet:
+        """Returns a subnet as a static net with copies of the weights, without communication between processes."""
+        return single(self.frame, self.tensors() if tensors is None else tensors, spec)
+
+    @property
+    def _improved(self) -> bool:
+        """True right after the best evaluation so far, whose weights are to be kept."""
+        return self.best is not None and self.best.step == self.done
+
+    def _teacher(self) -> Teacher | None:
+        wanted = self.config.distillation
+        if wanted is None:
+            return None
+        weights = find_weights(wanted.teacher)
+        net = teacher_net(self.frame, weights)
+        place_net(net, self.device, self.config)
+        net.requires_grad_(False)
+        self.parents["teacher"] = weights.digest
+        return Teacher(net, wanted.alpha)
+
+    def _journal(self, stack: ExitStack) -> Journal | None:
+        if not self.place.ranks.first:
+            return None
+        self.place.folder.mkdir(parents=True, exist_ok=True)
+        return stack.enter_context(
+            Journal(self.place.folder, first_step=self.done, steps=self.steps, quiet=self.place.quiet)
+        )
+
+    def _feed(self) -> Generator[Batch, None, None]:
+        ranks = self.place.ranks
+        return batches(
+            self.supply.samples,
+            batch=self.config.batch,
+            seed=self.config.seed,
+            steps=self.steps - self.done,
+            first_step=self.done,
+            workers=self.config.data.workers,
+            rank=ranks.rank,
+            world=ranks.world,
+        )
+
+    def _note(self, journal: Journal, tally: Tally, number: int) -> Tally:
+        if self.done % self.config.log_steps and self.done != self.steps:
+            journal.move(self.done)
+            return tally
+        line = tally.line(self.config.batch)
+        rate = self.config.optimiser.lr * rate_factor(self.config.schedule, number, self.steps)
+        journal.add(self.done, **line, rate=rate)
+        journal.move(self.done, {"loss": line["total"], "pictures/s": line["pictures_per_second"]})
+        return Tally()
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.done % every == 0
+
+    def _enough(self, begun: float) -> bool:
+        minutes = self.config.minutes
+        return self.place.stop() or (minutes is not None and time.monotonic() - begun >= 60 * minutes)
+
+    def _evaluate(self, journal: Journal | None) -> None:
+        """Judges the largest subnet, or the one net, and remembers the best."""
+        value = None
+        if self.place.ranks.first:
+            spec = self.spec or self.frame.space.max(self.frame.settings, self.frame.inputs)
+            limit = self.config.evaluation.limit
+            done = self.judge.judge(self.subnet(spec), recalibrated=self.spec is None, limit=limit)
+            value = done.value
+            if journal is not None and value == value:
+                journal.add(self.done, **{done.metric: value})
+        value = self.place.ranks.shared(value)
+        if value == value and (self.best is None or value > self.best.value):
+            self.best = Best(self.done, float(value))
+
+    def _save(self) -> None:
+        if self.place.ranks.first:
+            write_checkpoint(
+                self.checkpoints,
+                Checkpoint(
+                    self.done,
+                    self.tensors(),
+                    self.optimiser.state(),
+                    torch.get_rng_state(),
+                    config_json(self.config),
+                    self.best,
+                    self.seconds,
+                ),
+            )
+        self.place.ranks.wait()
+
+    def _load(self, tensors: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in self.net.state_dict().items():
+                tensor.copy_(tensors[name])
+
+    def _fail(self, number: int, specs: Sequence[SubnetSpec], losses: Losses) -> None:
+        shown = ", ".join(spec.digest[:16] for spec in specs)
+        raise CheckFailed(
+            f"step {number}: the loss is {losses.total} with subnet {shown}; {last_good(self.checkpoints)}; a smaller "
+            "optimiser.lr or optimiser.clip may help"
+        )
+
+
+def place_net(net: nn.Module, device: torch.device, config: TrainConfig) -> None:
+    """Moves a net to a device, with weights in the memory format of the configuration, in place."""
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    net.to(device=device)
+    for weight in net.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=layout)
+
+
+def _device(config: TrainConfig) -> str:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is cuda, and torch finds no GPU; take device=cpu or auto")
+    return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,95 @@
+"""What a run takes from its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scalenas.data.samples import Samples
+from scalenas.training.config import DataConfig, TrainConfig
+from scalenas_runtime.canonical import Json
+from scalenas_runtime.errors import UserError
+from scalenas_runtime.readers import KeypointData, PairData
+from scalenas_runtime.records import read_record, to_plain
+from scalenas_runtime.tasks import PoseRecipe, Recipe
+
+if TYPE_CHECKING:
+    from scalenas.data.dataset import Augmentation, Dataset
+    from scalenas.data.targets import PoseTargets
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Data of a run.
+
+    Attributes:
+        recipe: How pictures become inputs and outputs become results.
+        samples: What is trained on: the `fit` split, augmented.
+        calibration: Gives uint8 (N, H, W, 3) BGR: pictures of the `calibrate` split as the net takes them.
+        search: The `search` split, that nets are judged on.
+        sources: `name` and `what` of each source, for cards.
+    """
+
+    recipe: Recipe
+    samples: Samples
+    calibration: Callable[[], NDArray[np.uint8]]
+    search: KeypointData | PairData
+    sources: list[dict[str, Json]]
+
+
+def open_supply(config: TrainConfig) -> Supply:
+    """Returns the data that a configuration names.
+
+    Raises:
+        UserError: the description or a source does not fit, or an unknown key of augmentation, targets or recipe.
+    """
+    from scalenas.data.dataset import open_dataset
+
+    dataset = open_dataset(config.data.path, root=config.data.root)
+    recipe = dataset.recipe(config.model.size, **config.data.recipe)
+    augmentation, targets = _augmentation(config.data, recipe), _targets(config.data, recipe)
+    return Supply(
+        recipe,
+        dataset.samples("fit", recipe, augmentation=augmentation, targets=targets),
+        partial(_plain_pictures, dataset.samples("calibrate", recipe), config.evaluation.calibration),
+        dataset.labelled("search", size=config.model.size),
+        _sources(dataset),
+    )
+
+
+def _augmentation(data: DataConfig, recipe: Recipe) -> Augmentation:
+    from scalenas.data.dataset import AUGMENTATIONS
+
+    task = "pose" if isinstance(recipe, PoseRecipe) else "segmentation"
+    return read_record(AUGMENTATIONS[task], data.augmentation, what="data.augmentation")
+
+
+def _targets(data: DataConfig, recipe: Recipe) -> PoseTargets | None:
+    from scalenas.data.targets import PoseTargets
+
+    if isinstance(recipe, PoseRecipe):
+        return read_record(PoseTargets, data.targets, what="data.targets")
+    if data.targets:
+        raise UserError(f"data.targets is for heatmaps, and {data.path} is of segmentation; leave it out")
+    return None
+
+
+def _plain_pictures(samples: Samples, count: int) -> NDArray[np.uint8]:
+    """Returns pictures from all over the samples, at most `count`, without augmentation."""
+    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
+    rng = np.random.default_rng(0)
+    return np.stack([samples.sample(int(place), rng).picture for place in places])
+
+
+def _sources(dataset: Dataset) -> list[dict[str, Json]]:
+    description = to_plain(dataset.description)
+    sources: list[dict[str, Json]] = []
+    for source in description["train"]:
+        shown = {key: value for key, value in source.items() if value not in (None, "", [], {})}
+        sources.append({"name": str(source["kind"]), "what": ", ".join(f"{key} {shown[key]}" for key in shown)})
+    return sources

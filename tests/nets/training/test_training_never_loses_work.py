@@ -1,0 +1,186 @@
+"""Kills, full disks, spoiled files and NaN: what is lost is at most what came after the last checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from scalenas.training import checkpoint as files
+from scalenas.training.checkpoint import Best, Checkpoint, newest, read_checkpoint, write_checkpoint
+from scalenas.training.journal import read_log
+from scalenas.training.run import Place, Run
+from scalenas_runtime.errors import CheckFailed, UserError
+from tests.nets.training import killed, toys
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _checkpoint(step: int, value: float = 1.0, best: Best | None = None) -> Checkpoint:
+    net = {"conv.weight": torch.full((3, 2), value), "bn.num_batches_tracked": torch.tensor(step)}
+    optimiser = {"conv.weight": {"exp_avg": torch.full((3, 2), step / 7), "step": torch.tensor(float(step))}}
+    return Checkpoint(step, net, optimiser, torch.get_rng_state(), {"seed": 0}, best, 1.5)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_reads_back_as_it_was(tmp_path: Path) -> None:
+    wrote = _checkpoint(5, best=Best(5, 0.25))
+    read = read_checkpoint(write_checkpoint(tmp_path, wrote))
+    assert (read.step, read.config, read.best, read.seconds) == (5, {"seed": 0}, Best(5, 0.25), 1.5)
+    assert read.net.keys() == wrote.net.keys()
+    assert all(torch.equal(read.net[name], wrote.net[name]) for name in wrote.net)
+    assert torch.equal(read.optimiser["conv.weight"]["exp_avg"], wrote.optimiser["conv.weight"]["exp_avg"])
+    assert torch.equal(read.random, wrote.random)
+
+
+def test_the_last_two_and_the_best_stay(tmp_path: Path) -> None:
+    for step in (2, 4, 6, 8, 10):
+        write_checkpoint(tmp_path, _checkpoint(step, best=Best(min(step, 4), 0.5)))
+    assert _names(tmp_path) == ["step-00000004", "step-00000008", "step-00000010"]
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_word(file: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, _checkpoint(2, 2.0))
+    path = write_checkpoint(tmp_path, _checkpoint(4, 4.0))
+    data = (path / file).read_bytes()
+    (path / file).write_bytes(data[: len(data) // 2])
+    found = newest(tmp_path)
+    assert found is not None
+    assert found[0].step == 2
+    assert "step-00000004 is no checkpoint that can be read" in found[1][0]
+    (tmp_path / "step-00000002" / file).unlink()
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
+        newest(tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, _checkpoint(2))
+    record = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**record, "schema": "scalenas.checkpoint/9"}))
+    with pytest.raises(UserError, match="its schema is not"):
+        read_checkpoint(path)
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, _checkpoint(2))
+    with pytest.raises(CheckFailed, match=r"after step 4 conv.weight .* not finite; the last good .*step-00000002"):
+        write_checkpoint(tmp_path, _checkpoint(4, float("nan")))
+    assert _names(tmp_path) == ["step-00000002"]
+
+
+@contextmanager
+def _full_disk(size: int) -> Iterator[None]:
+    # Writing beyond the limit fails as it does on a full disk, with another number.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, _checkpoint(2))
+    with _full_disk(512), pytest.raises(UserError, match=r"cannot write .*step-00000004.*; the last good .*00000002"):
+        write_checkpoint(tmp_path, _checkpoint(4))
+    assert _names(tmp_path) == ["step-00000002"]
+    assert read_checkpoint(tmp_path / "step-00000002").step == 2
+
+
+def test_what_a_kill_left_half_written_goes_with_the_next_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / ".step-00000002.abc").mkdir(parents=True)
+    (tmp_path / ".step-00000002.abc" / "state.safetensors").write_bytes(b"half")
+    assert newest(tmp_path) is None
+    write_checkpoint(tmp_path, _checkpoint(2))
+    assert _names(tmp_path) == ["step-00000002"]
+
+
+def _state(run: Run) -> dict[str, Tensor]:
+    moments = {f"{name}/{key}": value for name, each in run.optimiser.state().items() for key, value in each.items()}
+    return {**run.tensors(), **moments}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, _state(killed.run(folder, resume=False))
+
+
+def test_kill_9_and_resume_give_the_weights_of_an_undisturbed_run(
+    undisturbed: tuple[Path, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    script = [sys.executable, str(ROOT / "tests" / "nets" / "training" / "killed.py"), str(tmp_path)]
+    paths = os.pathsep.join([str(ROOT), *[path for path in sys.path if path]])
+    process = subprocess.Popen(script, env={**os.environ, "PYTHONPATH": paths})
+    wait = random.Random(0).choice([0.0, 0.05])
+    deadline = time.monotonic() + 60
+    try:
+        while newest(tmp_path / "checkpoints") is None and time.monotonic() < deadline:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.01)
+        time.sleep(wait)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    found = newest(tmp_path / "checkpoints")
+    assert found is not None
+    assert 0 < found[0].step < killed.STEPS
+    resumed = _state(killed.run(tmp_path, resume=True))
+    assert resumed.keys() == undisturbed[1].keys()
+    different = [name for name, value in resumed.items() if not torch.equal(value, undisturbed[1][name])]
+    assert different == []
+    # The log has every step once, as if nothing had happened.
+    logs = [[(line["step"], line.get("task")) for line in read_log(folder)] for folder in (undisturbed[0], tmp_path)]
+    assert logs[0] == logs[1]
+
+
+def test_minutes_end_a_run_cleanly_and_it_goes_on(undisturbed: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
+    config = toys.config(schedule={"steps": killed.STEPS}, evaluation=killed.EVALUATION, minutes=1e-9)
+    short = Run(config, toys.pose_supply(), Place(tmp_path, quiet=True))
+    assert short.train() == "stopped"
+    assert short.done == 1
+    resumed = _state(killed.run(tmp_path, resume=True))
+    assert all(torch.equal(value, undisturbed[1][name]) for name, value in resumed.items())
+
+
+def test_another_configuration_does_not_go_on(tmp_path: Path) -> None:
+    first = Run(toys.config(minutes=1e-9), toys.pose_supply(), Place(tmp_path, quiet=True))
+    first.train()
+    other = Run(toys.config(optimiser={"lr": 0.5}, batch=8), toys.pose_supply(), Place(tmp_path, quiet=True))
+    with pytest.raises(UserError, match=r"another configuration: batch: 2 -> 8; optimiser.lr: 0.005 -> 0.5"):
+        other.resume()
+
+
+def test_nan_stops_with_step_subnet_and_the_last_good_checkpoint(tmp_path: Path) -> None:
+    config = toys.config(optimiser={"lr": 1e30, "kind": "sgd"}, checkpoint_steps=1)
+    run = Run(config, toys.pose_supply(), Place(tmp_path, quiet=True))
+    with pytest.raises(CheckFailed) as caught:
+        run.train()
+    text = str(caught.value)
+    number = run.done
+    assert f"step {number}: the loss is" in text or f"after step {number}" in text
+    if "the loss is" in text:
+        assert run.specs(number)[0].digest[:16] in text
+    kept = _names(tmp_path / "checkpoints") if (tmp_path / "checkpoints").exists() else []
+    assert (kept[-1] if kept else "there is no checkpoint yet") in text
+    assert all(
+        torch.isfinite(value).all()
+        for name in kept
+        for value in files.read_checkpoint(tmp_path / "checkpoints" / name).net.values()
+    )
