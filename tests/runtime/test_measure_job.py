@@ -122,6 +122,11 @@ def _process(code: str) -> MeasuringProcess:
     ("code", "message"),
     [
         pytest.param("time.sleep(60)", r"gave no answer to 'open model.onnx' within \d+ s and was ended", id="hangs"),
+        pytest.param(
+            "import subprocess; subprocess.Popen(['sleep', '600']); time.sleep(60)",
+            r"gave no answer to 'open model.onnx' within \d+ s and was ended",
+            id="hangs with a helper",
+        ),
         pytest.param("sys.stdin.readline(); os.abort()", r"died at 'open model.onnx' \(signal 6\)", id="crashes"),
         pytest.param(
             "sys.stdin.readline(); sys.exit('out of memory')", r"died at .* \(exit code 1\): out of memory", id="exits"

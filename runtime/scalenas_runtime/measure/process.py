@@ -84,11 +84,10 @@ class MeasuringProcess:
         if self._process.stdin is not None and not self._process.stdin.closed:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            self._process.wait()
+        self._kill()
+        self._process.wait()
         for reader in self._readers:
             reader.join()
         for stream in (self._process.stdout, self._process.stderr):
