@@ -25,6 +25,7 @@ from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.decode.segmentation import class_map
 from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint
+from scalenas_runtime.measure.statistics import paired_ratio
 
 Logits = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -105,14 +106,6 @@ def measure(logits: Logits, rounds: int) -> dict[str, list[float]]:
     return samples
 
 
-def ratio(slow: list[float], fast: list[float], rng: np.random.Generator) -> tuple[float, float, float]:
-    """Returns the ratio of medians with its 95 % interval, by resampling whole rounds."""
-    picks = rng.integers(0, len(slow), (2000, len(slow)))
-    ratios = np.median(np.array(slow)[picks], axis=1) / np.median(np.array(fast)[picks], axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return statistics.median(slow) / statistics.median(fast), float(low), float(high)
-
-
 def compare(name: str, logits: Logits, rounds: int, rng: np.random.Generator) -> dict[str, Json]:
     """Prints the table of one input and returns it as JSON values, raw samples included."""
     reference = fused(logits)
@@ -121,7 +114,7 @@ def compare(name: str, logits: Logits, rounds: int, rng: np.random.Generator) ->
     print(f"{name}: {CLASSES} x {SOURCE[0]} x {SOURCE[1]} -> {SIZE[0]} x {SIZE[1]}, {rounds} rounds")
     for contender, function in CONTENDERS.items():
         times = samples[contender]
-        middle, low, high = ratio(times, samples["fused"], rng)
+        middle, low, high = paired_ratio(times, samples["fused"], rng)
         differing = int(np.count_nonzero(function(logits) != reference))
         print(
             f"  {contender:34} median {statistics.median(times):7.2f} ms   min {min(times):7.2f} ms   "

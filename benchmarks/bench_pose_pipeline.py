@@ -22,6 +22,7 @@ from scalenas_runtime.bundle import Bundle
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint
+from scalenas_runtime.measure.statistics import paired_ratio
 from scalenas_runtime.pose import PoseEstimator
 from scalenas_runtime.scenes import person_scene
 from scalenas_runtime.tasks import PoseRecipe
@@ -53,14 +54,6 @@ def take_turns(contenders: dict[str, Callable[[], object]], rounds: int) -> dict
     return samples
 
 
-def ratio(upper: list[float], lower: list[float]) -> tuple[float, float, float]:
-    """Returns the ratio of the medians and its 95 % interval, by resampling whole rounds."""
-    picks = np.random.default_rng(0).integers(0, len(upper), (2000, len(upper)))
-    ratios = np.median(np.array(upper)[picks], axis=1) / np.median(np.array(lower)[picks], axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return statistics.median(upper) / statistics.median(lower), float(low), float(high)
-
-
 def measure(bundle: Bundle, target: str, rounds: int) -> dict[str, Json]:
     """Prints both comparisons and returns them as JSON values, raw samples included."""
     recipe = bundle.recipe
@@ -87,7 +80,7 @@ def measure(bundle: Bundle, target: str, rounds: int) -> dict[str, Json]:
         ("pipeline over engine_wall", latency, ("pipeline", "engine_wall")),
         ("crops/s of eight boxes, batched over one by one", eight, ("one by one", "batched")),
     ):
-        value, low, high = ratio(samples[pair[0]], samples[pair[1]])
+        value, low, high = paired_ratio(samples[pair[0]], samples[pair[1]], np.random.default_rng(0))
         for name, values in samples.items():
             print(f"  {name:12s} median {statistics.median(values):8.3f} ms  (n = {len(values)})")
         print(f"{title}: {value:.3f}  (95 % interval {low:.3f} to {high:.3f})")

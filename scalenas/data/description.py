@@ -10,6 +10,7 @@ import msgspec
 
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.records import Record, read_record
+from scalenas_runtime.yaml_files import parse_yaml, read_yaml
 
 Task = Literal["pose", "segmentation"]
 
@@ -216,21 +217,15 @@ def read_description(path: Path, changes: Sequence[str] = ()) -> Description:
         UserError: no such file, not YAML, an unknown key (the nearest known one is named), a wrong type, or a value
             out of range.
     """
-    import yaml
-
     try:
-        value: Any = yaml.safe_load(path.read_text())
+        value = read_yaml(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must hold keys and values, got {type(value).__name__}")
     for change in changes:
         key, sign, text = change.partition("=")
         if not sign or not key:
             raise UserError(f"a change is key=value, such as root=/data, got {change!r}")
-        _replace(value, key, yaml.safe_load(text), path)
+        _replace(value, key, parse_yaml(text, what=f"{key} of the change {change!r}"), path)
     return read_record(Description, value, what=str(path))
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
-import yaml
 
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.records import Record, read_record, to_plain
+from scalenas_runtime.yaml_files import parse_yaml, read_yaml
 
 Phase = Literal["teacher", "supernet", "finetune", "alone"]
 Rule = Literal["cycle", "groups", "sandwich", "uniform"]
@@ -296,7 +296,7 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         key, equals, text = change.partition("=")
         if not equals or not key:
             raise UserError(f"--set takes key=value such as schedule.steps=100, got {change!r}")
-        _put(value, key.split("."), _yaml(text, f"--set {key}"), change)
+        _put(value, key.split("."), parse_yaml(text, what=f"--set {key}"), change)
     return read_record(TrainConfig, value, what=str(path))
 
 
@@ -318,9 +318,7 @@ def differences(old: Mapping[str, Json], new: Mapping[str, Json]) -> list[str]:
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"there is no configuration {path}; configs/train holds ready ones")
-    value = _yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must hold keys and values, got {type(value).__name__}")
+    value = read_yaml(path)
     data = value.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
         data["path"] = str(path.parent / data["path"])
@@ -351,13 +349,6 @@ def _flat(value: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
         else:
             flat[f"{prefix}{key}"] = item
     return flat
-
-
-def _yaml(text: str, what: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def _put(value: Any, keys: list[str], item: object, change: str) -> None:

@@ -9,7 +9,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from scalenas_runtime.measure.statistics import headline, median_interval, minimum_samples, percentile, summarise
+from scalenas_runtime.measure.statistics import (
+    headline,
+    median_interval,
+    minimum_samples,
+    paired_ratio,
+    percentile,
+    summarise,
+)
 from scalenas_runtime.measure.warmup import warm_up
 
 
@@ -128,3 +135,13 @@ def test_warm_up_gives_up_at_the_cap() -> None:
     result = warm_up(slower, cap=1.5)
     assert not result.steady
     assert 1.5 <= result.seconds < 1.6
+
+
+def test_paired_ratio_follows_the_rounds_and_holds_the_true_ratio() -> None:
+    mood = np.random.default_rng(0).lognormal(sigma=0.5, size=200)
+    ratio, low, high = paired_ratio(2 * mood, mood, np.random.default_rng(1))
+    assert (ratio, low, high) == pytest.approx((2, 2, 2))
+    other = np.random.default_rng(2).lognormal(sigma=0.5, size=200)
+    ratio, low, high = paired_ratio(2 * mood, other, np.random.default_rng(1))
+    assert low < ratio < high
+    assert low < 2 < high

@@ -16,6 +16,7 @@ import click
 from scalenas_runtime.canonical import Json, canonical_json, pretty_json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
+from scalenas_runtime.yaml_files import read_yaml
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -142,14 +143,7 @@ def new_run_folder(name: str, runs: Path = Path("runs")) -> Iterator[Path]:
 def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
     if value is None:
         return None
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(value.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{value} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(loaded, dict):
-        raise UserError(f"{value} must hold keys and values, got {type(loaded).__name__}")
+    loaded = read_yaml(value)
     known = [item.name for item in ctx.command.params if item.name and item.name not in _PLUMBING]
     for key in loaded:
         if key not in known:

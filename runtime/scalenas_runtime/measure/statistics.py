@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from scalenas_runtime.records import Record
 
@@ -14,6 +14,7 @@ Samples = NDArray[np.float64]
 PERCENTILES = (90.0, 95.0, 99.0, 99.9)
 CONFIDENCE = 0.99
 _RESAMPLES = 1000
+_PAIRED_RESAMPLES = 2000
 _BLOCKS = 20
 
 
@@ -114,6 +115,21 @@ def median_interval(processes: Sequence[Samples], rng: np.random.Generator) -> t
     columns = np.stack([rng.permutation(_RESAMPLES) for _ in processes])
     low, high = np.percentile(np.median(medians[chosen, columns], axis=0), [2.5, 97.5])
     return float(low), float(high)
+
+
+def paired_ratio(upper: ArrayLike, lower: ArrayLike, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Returns the ratio of two medians and its 95 % bootstrap interval (ratio, low, high), drawing whole rounds.
+
+    Args:
+        upper: One time a round, any unit.
+        lower: The other contender's, of the same rounds in the same order.
+        rng: Where the drawing comes from.
+    """
+    above, below = np.asarray(upper), np.asarray(lower)
+    rounds = rng.integers(0, len(above), (_PAIRED_RESAMPLES, len(above)))
+    ratios = np.median(above[rounds], axis=1) / np.median(below[rounds], axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(np.median(above) / np.median(below)), float(low), float(high)
 
 
 def _block_medians(samples: Samples, rng: np.random.Generator) -> Samples:

@@ -230,6 +230,7 @@ def test_a_drawn_pose_set_needs_names(tmp_path: Path) -> None:
         ("a: [", (), "is not YAML"),
         ("- a", (), "must hold keys and values, got list"),
         ("task: pose", ("root",), "a change is key=value, such as root=/data, got 'root'"),
+        ("task: pose", ("root=[",), "root of the change 'root=\\['"),
         ("task: pose", ("task.x=1",), "task.x cannot be set, because a part of it is no group"),
     ],
 )
