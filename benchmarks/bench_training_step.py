@@ -1,6 +1,7 @@
 """Times a training step of sampled subnets against the same subnets trained alone, with and without a teacher.
 
-`python benchmarks/bench_training_step.py [--size 128x96] [--batch 32] [--precision bf16] [--out FILE.json]`
+`python benchmarks/bench_training_step.py [--task segmentation] [--size 128x96] [--batch 32] [--width 16]
+[--modules 1,2,1] [--precision bf16] [--device cuda] [--out FILE.json]`
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from scalenas.training.supply import Supply
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.readers import KeypointData
 from scalenas_runtime.records import read_record
-from scalenas_runtime.tasks.sets import LSPET_14, pose_recipe
+from scalenas_runtime.tasks import PoseRecipe, Recipe
+from scalenas_runtime.tasks.sets import CITYSCAPES_19, COCO_17, pose_recipe, segmentation_recipe
 
 ROUNDS, WARM = 7, 2
 
@@ -51,16 +53,17 @@ class Nothing:
 
 
 def config_of(arguments: argparse.Namespace) -> TrainConfig:
-    """Returns the configuration of a small pose supernet."""
+    """Returns the configuration of a supernet."""
+    modules = list(map(int, arguments.modules.split(",")))
     value = {
         "phase": "supernet",
-        "model": {"size": arguments.size, "settings": {"width": arguments.width, "modules": [1, 2, 1]}},
+        "model": {"size": arguments.size, "settings": {"width": arguments.width, "modules": modules}},
         "data": {"path": "none"},
         "schedule": {"steps": 100},
         "optimiser": {"lr": 0.001},
         "batch": arguments.batch,
         "precision": arguments.precision,
-        "device": "cpu",
+        "device": arguments.device,
     }
     return read_record(TrainConfig, value, what="benchmark")
 
@@ -72,9 +75,21 @@ def seconds(*actions: Callable[[], object]) -> list[float]:
         for action, times in zip(actions, taken, strict=True):
             start = time.perf_counter()
             action()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if number >= WARM:
                 times.append(time.perf_counter() - start)
     return [statistics.median(times) for times in taken]
+
+
+def batch_of(recipe: Recipe, count: int) -> Batch:
+    """Returns noise with random targets."""
+    pictures = torch.randint(0, 256, (count, recipe.height, recipe.width, 3), dtype=torch.uint8)
+    if isinstance(recipe, PoseRecipe):
+        joints = len(recipe.joints)
+        return Batch(pictures, torch.rand(count, joints, *recipe.heatmap_size), torch.ones(count, joints))
+    labels = torch.randint(0, len(recipe.classes), (count, recipe.height, recipe.width), dtype=torch.uint8)
+    return Batch(pictures, labels, None)
 
 
 def main() -> None:
@@ -83,18 +98,23 @@ def main() -> None:
     parser.add_argument("--size", type=lambda text: tuple(map(int, text.split("x"))), default=(128, 96))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--modules", default="1,2,1")
+    parser.add_argument("--task", choices=("pose", "segmentation"), default="pose")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--slots", type=int, default=4, help="How many of the cycle's 11 slots, spread over it.")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     config = config_of(arguments)
-    recipe = pose_recipe(LSPET_14, size=arguments.size)
-    search = KeypointData("nothing", LSPET_14.joints, (), 0, {}, lambda: iter(()))
+    pose = arguments.task == "pose"
+    recipe: Recipe = pose_recipe(COCO_17, size=arguments.size)
+    if not pose:
+        recipe = segmentation_recipe(CITYSCAPES_19, size=arguments.size)
+    search = KeypointData("nothing", COCO_17.joints, (), 0, {}, lambda: iter(()))
     supply = Supply(recipe, Nothing(), lambda: np.zeros((1, *arguments.size, 3), np.uint8), search, [])
     run = Run(config, supply, Place(Path(tempfile.gettempdir()), Ranks(), quiet=True))
     assert isinstance(run.net, Supernet)
-    pictures = torch.randint(0, 256, (arguments.batch, *arguments.size, 3), dtype=torch.uint8)
-    batch = Batch(pictures, torch.rand(arguments.batch, 14, *recipe.heatmap_size), torch.ones(arguments.batch, 14))
+    batch = batch_of(recipe, arguments.batch)
     teacher = static_net(run.frame.space.max(run.frame.settings, run.frame.inputs)).eval()
     place_net(teacher, run.device, config)
     rows = []
@@ -109,10 +129,11 @@ def main() -> None:
             return Step(net, loss, optimiser, config, recipe, Ranks(), with_teacher, run.device)
 
         of_supernet, of_alone = step(run.net, Teacher(teacher, 1.0)), step(alone, None)
-        x = torch.randn(arguments.batch, 3, *arguments.size).contiguous(memory_format=torch.channels_last)
+        x = torch.randn(arguments.batch, 3, *arguments.size, device=run.device)
+        x = x.contiguous(memory_format=torch.channels_last)
 
         def forward(x: torch.Tensor = x) -> None:
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            with torch.no_grad(), torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 teacher(x)
 
         sampled, single, looked = seconds(
@@ -134,7 +155,9 @@ def main() -> None:
             f"teacher {looked:6.3f} s  ratio {row['ratio']:5.3f}"
         )
     if arguments.out is not None:
-        shape = {"size": list(arguments.size), "batch": arguments.batch, "precision": arguments.precision}
+        shape = {
+            key: getattr(arguments, key) for key in ("task", "width", "modules", "size", "batch", "precision", "device")
+        }
         document = {"rows": rows, **shape, "threads": torch.get_num_threads(), "machine": fingerprint()}
         arguments.out.write_text(json.dumps(document, indent=2) + "\n")
 

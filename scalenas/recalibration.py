@@ -79,9 +79,11 @@ def _batch_statistics(net: nn.Module, sums: dict[_BatchNorm, _Sums]) -> Iterator
         net.eval()
         for module in modules:
             module.train()
-            # The running statistics are written once at the end; until then the update adds nothing.
-            module.momentum = 0.0
-            hooks.append(module.register_forward_pre_hook(partial(_add, sums)))
+            # A forward pass then leaves its batch's own statistics behind, which it computes anyway.
+            module.momentum = 1.0
+            module.reset_running_stats()
+            hooks.append(module.register_forward_pre_hook(_check))
+            hooks.append(module.register_forward_hook(partial(_add, sums)))
         yield
     finally:
         for hook in hooks:
@@ -94,17 +96,20 @@ def _batch_statistics(net: nn.Module, sums: dict[_BatchNorm, _Sums]) -> Iterator
             any_module.training = training
 
 
-def _add(sums: dict[_BatchNorm, _Sums], module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-    assert isinstance(module, _BatchNorm)
+def _check(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
     x = arguments[0]
-    count = x.numel() // x.shape[1]
-    if count < 2:
+    if (count := x.numel() // x.shape[1]) < 2:
         raise UserError(
             f"a batch of shape {tuple(x.shape)} at a batch normalisation holds {count} value per channel; "
             "recalibration needs larger batches or pictures"
         )
-    axes = [axis for axis in range(x.dim()) if axis != 1]
-    variances, means = (value.double() for value in torch.var_mean(x.float(), dim=axes, correction=0))
+
+
+def _add(sums: dict[_BatchNorm, _Sums], module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+    assert isinstance(module, _BatchNorm)
+    x = arguments[0]
+    count = x.numel() // x.shape[1]
+    means, variances = _statistics(module, x, count)
     parts = _Sums(count, means * count, variances * count, (variances + means.square()) * count)
     known = sums.get(module)
     if known is None:
@@ -114,6 +119,17 @@ def _add(sums: dict[_BatchNorm, _Sums], module: nn.Module, arguments: tuple[Tens
     known.mean += parts.mean
     known.variance += parts.variance
     known.square += parts.square
+
+
+def _statistics(module: _BatchNorm, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns mean and biased variance of each channel of the batch that just ran, float64."""
+    mean, variance = module.running_mean, module.running_var
+    if mean is None or variance is None or mean.dtype not in (torch.float32, torch.float64):
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        variance, mean = torch.var_mean(x.float(), dim=axes, correction=0)
+        return mean.double(), variance.double()
+    # torch keeps the unbiased variance.
+    return mean.double(), variance.double() * ((count - 1) / count)
 
 
 def _write(module: _BatchNorm, sums: _Sums, variance: Variance) -> None:

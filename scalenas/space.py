@@ -335,6 +335,17 @@ class SearchSpace(ABC):
         """
         return None
 
+    def members(self, settings: Settings | None = None, size: tuple[int, int] | None = None) -> dict[str, SubnetSpec]:
+        """Returns the nets that every search measures first, by name: the well-known one, others of its kind, `min`.
+
+        Args:
+            settings: Settings that are not the default.
+            size: Height and width of the input, the family's default if None.
+        """
+        known = self.pattern(settings, size)
+        smallest = {"min": self.adapt(self.min(settings), settings={}, size=size)}
+        return {**({} if known is None else dict([known])), **smallest}
+
     def adapt(self, spec: SubnetSpec, *, settings: Settings, size: tuple[int, int] | None = None) -> SubnetSpec:
         """Returns `spec` with some settings and the input size changed, in canonical form.
 

@@ -32,7 +32,7 @@ class StaticNet(fx.GraphModule):
         # GraphModule's own pickling traces anew and loses class and spec.
         graph = cast(Graph, self.meta["graph"])
         modules = {node.name: self.get_submodule(node.name) for node in graph}
-        return _assemble, (self.spec, graph, modules, self.training)
+        return assemble, (self.spec, graph, modules, self.training)
 
 
 def static_net(spec: SubnetSpec, *, space: SearchSpace | None = None, seed: int = 0) -> StaticNet:
@@ -50,7 +50,7 @@ def static_net(spec: SubnetSpec, *, space: SearchSpace | None = None, seed: int 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         modules = {node.name: build(node.operator) for node in graph}
-    net = _assemble(spec, graph, modules, training=True)
+    net = assemble(spec, graph, modules, training=True)
     initialise(net, seed)
     return net
 
@@ -66,10 +66,18 @@ def extract(supernet: Supernet, spec: SubnetSpec) -> StaticNet:
     supernet.check(spec)
     graph = supernet.space.graph(spec).live()
     modules = {node.name: copy.deepcopy(supernet.get_submodule(node.name)) for node in graph}
-    return _assemble(spec, graph, modules, training=supernet.training)
+    return assemble(spec, graph, modules, training=supernet.training)
 
 
-def _assemble(spec: SubnetSpec, graph: Graph, modules: dict[str, nn.Module], training: bool) -> StaticNet:
+def assemble(spec: SubnetSpec, graph: Graph, modules: dict[str, nn.Module], training: bool) -> StaticNet:
+    """Returns the net that joins modules as a live graph says; they keep the mode they come with.
+
+    Args:
+        spec: What the graph was made from.
+        graph: Nodes without dead ones.
+        modules: One of each node, by its name; they become the net's own.
+        training: Mode of the net itself.
+    """
     trace = fx.Graph()
     values = {name: trace.placeholder(name) for name in graph.inputs}
     for node in graph:
@@ -78,7 +86,7 @@ def _assemble(spec: SubnetSpec, graph: Graph, modules: dict[str, nn.Module], tra
     trace.output(outputs[0] if len(outputs) == 1 else outputs)
     net = StaticNet(modules, trace, class_name="StaticNet")
     net.meta.update(spec=spec, graph=graph)
-    # The generated containers start in train mode; the operators keep the mode they come with.
+    # The generated containers start in train mode.
     for module in net.modules():
         if isinstance(module, StaticNet) or type(module) is nn.Module:
             module.training = training

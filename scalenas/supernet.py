@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from scalenas.graph import Graph
 from scalenas.layers import build, initialise
 from scalenas.space import Inputs, SearchSpace, Settings
-from scalenas.spec import SubnetSpec
+from scalenas.spec import SubnetSpec, plain
 from scalenas_runtime.errors import UserError
 
 # One step: (module path, names it reads, names that nothing reads afterwards).
@@ -48,6 +49,9 @@ class Supernet(nn.Module):
             for node in space.supergraph(self.settings, inputs):
                 add_at(self, node.name, build(node.operator))
         initialise(self, seed)
+        # Looking a dotted path up for every operator of every call is what a small net would notice. The containers
+        # are kept and not the modules, so that a module that is replaced is found.
+        self._places = dict(_places(self, ""))
 
     def forward(self, inputs: Tensor | Mapping[str, Tensor], spec: SubnetSpec) -> Tensor | tuple[Tensor, ...]:
         """Returns what the subnet `spec` computes: one tensor, or a tuple where the family has several outputs.
@@ -63,7 +67,8 @@ class Supernet(nn.Module):
         graph, steps = _schedule(self.space, spec)
         values = _named_inputs(graph, inputs)
         for name, sources, finished in steps:
-            values[name] = self.get_submodule(name)(*[values[source] for source in sources])
+            container, key = self._places[name]
+            values[name] = cast(nn.Module, container[key])(*[values[source] for source in sources])
             for source in finished:
                 del values[source]
         outputs = tuple(values[name] for name in graph.outputs)
@@ -77,6 +82,8 @@ class Supernet(nn.Module):
         """
         if spec.space != self.space.name:
             raise UserError(f"the supernet is of family {self.space.name}, the spec of {spec.space}")
+        if plain(spec.settings) == self.settings:
+            return
         difference = differing_settings(("supernet", self.settings), ("spec", _settings(self.space, spec)))
         if difference:
             raise UserError(f"the spec does not fit the supernet: {difference}")
@@ -107,6 +114,14 @@ def add_at(root: nn.Module, path: str, module: nn.Module) -> None:
             root.add_module(name, child)
         root = child
     root.add_module(last, module)
+
+
+def _places(module: nn.Module, prefix: str) -> Iterator[tuple[str, tuple[dict[str, nn.Module | None], str]]]:
+    """Yields every path under a module with the container that holds it and its key there."""
+    for key, child in module.named_children():
+        path = f"{prefix}{key}"
+        yield path, (module._modules, key)
+        yield from _places(child, f"{path}.")
 
 
 @lru_cache(maxsize=256)

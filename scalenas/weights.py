@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Kind = Literal["supernet", "static"]
 
 SCHEMA = "scalenas.weights/1"
+# A BN's count of batches, which no eval pass reads and no weights file keeps.
+COUNTER = "num_batches_tracked"
 
 # One metadata entry: safetensors keeps entries in no fixed order, and files must be deterministic.
 _ENTRY = "scalenas"
@@ -242,7 +244,7 @@ def _float32(tensor: Tensor) -> Tensor:
 
 
 def _is_counter(name: str) -> bool:
-    return name.rpartition(".")[2] == "num_batches_tracked"
+    return name.rpartition(".")[2] == COUNTER
 
 
 def _plain(value: Iterable[str] | Mapping[str, Json]) -> Json:

@@ -34,12 +34,14 @@ class Calibration:
     """Pictures as the net takes them.
 
     Attributes:
-        kind: `synthetic`, or `pictures` for the user's own.
+        kind: `synthetic`, `pictures` for the user's own, or what else says where they come from.
         pictures: uint8 (n, H, W, 3), BGR.
+        batch: Pictures that go through torch at once; by their size if None.
     """
 
     kind: str
     pictures: NDArray[np.uint8]
+    batch: int | None = None
 
     @property
     def entry(self) -> CalibrationEntry:
@@ -50,7 +52,7 @@ class Calibration:
 
     def batches(self, recipe: Recipe) -> Iterator[torch.Tensor]:
         """Yields normalised pictures (B, 3, H, W) float32, in the recipe's colour order."""
-        step = batch_size(recipe)
+        step = self.batch or batch_size(recipe)
         for start in range(0, len(self.pictures), step):
             yield normalised(self.pictures[start : start + step], recipe)
 

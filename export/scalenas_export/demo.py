@@ -1,68 +1,147 @@
-"""The whole chain on scenes drawn here: random weights, bundle, verification, and a run in a process without torch."""
+"""The whole chain in minutes: search a shipped supernet under a budget, export, verify and run what was found."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
-
+from scalenas_export.demo_pictures import Picture, drawn_picture, run_apart
 from scalenas_runtime.canonical import Json
-from scalenas_runtime.errors import MissingExtra, UserError
-from scalenas_runtime.files import write_bytes, write_text
-from scalenas_runtime.targets import Target
-from scalenas_runtime.tasks import PoseRecipe
+from scalenas_runtime.errors import MissingExtra, NothingMeetsBudget, UserError
+from scalenas_runtime.targets import EngineConfig, Target
 
 if TYPE_CHECKING:
-    from scalenas.spec import SubnetSpec
+    from scalenas.weights import Weights
+    from scalenas_export.search.request import Finalist, SearchRequest, SearchResult
+    from scalenas_export.search.view import View
+    from scalenas_runtime.measure import Measurement
 
-TARGETS = ("onnxruntime:cpu/fp32", "openvino:cpu/fp32", "openvino:cpu/bf16")
-# Small members of the family, so that the demo takes a minute: two modules fewer per stage than the published nets.
-SETTINGS: dict[str, Json] = {"modules": [1, 1, 1], "stage1_blocks": 1, "depths": [2, 3]}
-WIDTH = 16
-SIZES = {"pose": (256, 192), "segmentation": (256, 320)}
-# Seed and index of scenes by daylight: people on a lawn, and a cyclist in a street.
-SCENE = (4, 1)
-
-# What the second process does: it must come through without torch and onnx.
-_RUN = """
-import json, sys
-from scalenas_export.cli.app import run
-code = run(sys.argv[1:])
-heavy = sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "onnx", "onnxscript"})
-assert not heavy, f"loaded by the runtime: {heavy}"
-sys.exit(code)
-"""
+# The fastest first: the demo searches on the first that works here.
+TARGETS = ("openvino:cpu/bf16", "openvino:cpu/fp32", "onnxruntime:cpu/fp32")
+# The budget, where none is given: this share of what the HRNet member takes.
+BUDGET_SHARE = 1 / 1.3
+HEADS = ("net", "role", "accuracy", "95 %", "median ms", "95 %", "p90 ms", "params", "engine MB", "golden pictures")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What the demo made for one task: bundle, drawn picture, overlay, and one row per target of the table."""
+class DemoRequest:
+    """What the demo does.
 
-    task: str
+    Attributes:
+        folder: Where bundles, pictures and the search's files go; what an earlier demo left there is replaced.
+        pose: Weights of the supernet that is searched.
+        street: Weights of the supernet whose HRNet member is exported beside.
+        target: Engine, None for the first of `TARGETS` that works here.
+        seconds: How long the search may take.
+        n_trials: Candidates, None for as many as there is time for.
+        latency_ms: Budget, None for the member's latency times `BUDGET_SHARE`.
+        limit: Judge candidates on the first so many drawn pictures.
+        pictures: Pictures of the user's that both nets also run on.
+    """
+
+    folder: Path
+    pose: str = "pose-w16"
+    street: str = "seg-w16"
+    target: Target | None = None
+    seconds: float = 150.0
+    n_trials: int | None = None
+    latency_ms: float | None = None
+    limit: int | None = None
+    pictures: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A bundle that was verified, with the name of its net and the size of its engine in bytes."""
+
+    name: str
     bundle: Path
-    picture: Path
-    overlay: Path
+    size: int
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the demo made.
+
+    Attributes:
+        rows: Rows under `HEADS`.
+        sentences: What the figures mean.
+        files: Bundles and overlays, by what they are.
+        missed: Why nothing meets the budget; empty where something does.
+    """
+
     rows: tuple[tuple[str, ...], ...]
+    sentences: str
+    files: dict[str, Path]
+    missed: str
+
+    def to_json(self) -> dict[str, Json]:
+        """Returns the result as JSON values."""
+        return {
+            "rows": [dict(zip(_KEYS, row, strict=True)) for row in self.rows],
+            "meaning": self.sentences,
+            "files": {name: str(path) for name, path in self.files.items()},
+            "missed": self.missed,
+        }
 
 
-def usable_targets(progress: Callable[[str], None]) -> tuple[Target, ...]:
-    """Returns the demo's targets that this machine can run; says why where one is left out.
+_KEYS = ("net", "role", "accuracy", "accuracy_95", "median_ms", "median_95", "p90_ms", "params", "engine_mb", "golden")
+
+
+def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoResult:
+    """Searches, exports, verifies and runs, and returns what came out.
+
+    Raises:
+        UserError: no engine works here, weights are not there, or a picture cannot be read.
+    """
+    from scalenas_export.search.report import write_reports
+    from scalenas_export.search.wording import meaning, promise
+    from scalenas_export.weight_sources import find_weights
+
+    target = request.target or usable_target(view.note)
+    config = EngineConfig(target)
+    pose, street = (find_weights(name).weights for name in (request.pose, request.street))
+    for path in request.pictures:
+        if not path.is_file():
+            raise UserError(f"there is no picture {path}")
+    view.note("== the HRNet member of the pose supernet")
+    member = _export_member(request.pose, pose, request.folder / "pose-hrnet.bundle", target, view)
+    budget = request.latency_ms or round(_measured(member.bundle, config).statistics.median * BUDGET_SHARE, 3)
+    view.note(f"== search: at most {budget:g} ms, for at most {request.seconds:.0f} s")
+    asked, result = _search(request, config, budget, view, stop)
+    with closing(result.study):
+        sentences = "\n".join(part for part in (promise(asked, result.finalists), meaning(asked, result)) if part)
+        files = write_reports(asked, result, sentences, note=view.note)
+        exported = {name: _verified(path, target) for name, path in result.bundles.items()}
+        rows = [
+            _finalist_row(each, exported.get(each.label, member if each.label == member.name else None), result)
+            for each in result.finalists
+        ]
+        missed = _missed(asked, result)
+    bundles = {"hrnet": member.bundle, **{f"found {name}": path for name, path in result.bundles.items()}}
+    files |= bundles
+    shown = [drawn_picture("pose", request.folder), *map(Picture, request.pictures)]
+    for name, bundle in bundles.items():
+        for picture in shown:
+            view.note(f"== {name} on {picture.path.name}, in a process without torch")
+            out = request.folder / f"{bundle.stem}-{picture.path.stem}"
+            files[f"{name} on {picture.path.name}"] = run_apart(bundle, picture, out, str(target))
+    rows.append(_street(request, street, config, files, view))
+    return DemoResult(tuple(rows), sentences, files, missed)
+
+
+def usable_target(progress: Callable[[str], None]) -> Target:
+    """Returns the first of the demo's targets that this machine can run; says why one is passed over.
 
     Raises:
         UserError: none can.
     """
     from scalenas_runtime.backends import get_backend
 
-    usable = []
     for text in TARGETS:
         target = Target.parse(text)
         try:
@@ -70,89 +149,133 @@ def usable_targets(progress: Callable[[str], None]) -> tuple[Target, ...]:
         except (UserError, MissingExtra) as error:
             progress(f"left out: {error}")
         else:
-            usable.append(target)
-    if not usable:
-        raise UserError("no engine is installed; add one with: pip install 'scalenas-export[onnxruntime]'")
-    return tuple(usable)
+            return target
+    raise UserError("no engine is installed; add one with: pip install 'scalenas-export[onnxruntime]'")
 
 
-def show(task: str, folder: Path, targets: tuple[Target, ...], progress: Callable[[str], None]) -> Shown:
-    """Exports, verifies and runs a small net of one task, and returns what was made.
+def _search(
+    request: DemoRequest, config: EngineConfig, budget: float, view: View, stop: Callable[[], bool]
+) -> tuple[SearchRequest, SearchResult]:
+    from scalenas_export.search.request import SearchRequest
+    from scalenas_export.search.run import run_search
+    from scalenas_runtime.files import new_directory
 
-    Args:
-        task: `pose` or `segmentation`.
-        folder: Where bundle, picture and overlay go; what an earlier demo left there is replaced.
-        targets: Engines.
-        progress: Takes lines about what is going on.
-    """
+    folder = request.folder / "search"
+    with new_directory(folder, overwrite=True):
+        pass
+    asked = SearchRequest(
+        weights=request.pose,
+        configs=(config,),
+        folder=folder,
+        latency_ms=budget,
+        limit=request.limit,
+        n_trials=request.n_trials,
+        timeout=request.seconds,
+        finalists=1,
+        export_best=1,
+    )
+    return asked, run_search(asked, view=view, stop=stop)
+
+
+def _missed(asked: SearchRequest, result: SearchResult) -> str:
+    """Returns why nothing meets the budget; empty where something does."""
+    from scalenas_export.search.finalists import check_promise
+
+    try:
+        check_promise(asked, result)
+    except NothingMeetsBudget as error:
+        return str(error)
+    return ""
+
+
+def _export_member(name: str, weights: Weights, out: Path, target: Target, view: View) -> Exported:
+    from scalenas.registry import get_space
     from scalenas_export.export_bundle import ExportRequest, export_bundle
     from scalenas_export.packing import Wanted
     from scalenas_export.recipes import spec_recipe
+    from scalenas_export.weight_sources import FoundWeights
+
+    recipe = weights.recipe
+    found = (
+        None if recipe is None else get_space(weights.space).pattern(weights.settings, (recipe.height, recipe.width))
+    )
+    if found is None or recipe is None:
+        raise UserError(f"{name} has no HRNet member to compare with, or no recipe; name other weights")
+    wanted = Wanted(found[0], (target,), out, overwrite=True)
+    export_bundle(
+        ExportRequest(
+            found[1],
+            spec_recipe(found[1], given=recipe),
+            wanted,
+            FoundWeights(weights, name),
+            failures=out.parent / "failures",
+        ),
+        progress=view.note,
+    )
+    return _verified(out, target)
+
+
+def _verified(bundle: Path, target: Target) -> Exported:
     from scalenas_runtime.bundle import Bundle
-    from scalenas_runtime.targets import EngineConfig
     from scalenas_runtime.verify import verify
 
-    progress(f"== {task}")
-    spec = demo_spec(task)
-    names = "coco-17" if task == "pose" else "camvid-11"
-    recipe = spec_recipe(spec, names=names)
-    if isinstance(recipe, PoseRecipe):
-        # A random net's heatmaps are near zero; without this the overlay would show no joint.
-        recipe = msgspec.structs.replace(recipe, keypoint_threshold=0.0)
-    bundle = folder / f"{task}.bundle"
-    wanted = Wanted(f"demo-{task}", targets, bundle, overwrite=True)
-    report = export_bundle(ExportRequest(spec, recipe, wanted, failures=folder / "failures"), progress=progress)
     opened = Bundle.open(bundle)
-    rows = []
-    for target in targets:
-        checked = verify(opened, EngineConfig(target))
-        verdict = "verified" if checked.verdict.passed else "DIFFERS"
-        relative = checked.undecoded.relative if checked.undecoded else 0.0
-        rows.append((task, str(target), f"{report.sizes[str(target)] / 1e6:.1f}", f"{relative:.1e}", verdict))
-    picture, boxes = _draw(task, folder)
-    overlay = _run_apart(bundle, picture, boxes, folder / f"{task}-run", str(targets[-1]))
-    return Shown(task, bundle, picture, overlay, tuple(rows))
+    verdict = "verified" if verify(opened, EngineConfig(target)).verdict.passed else "DIFFERS"
+    size = sum(path.stat().st_size for path in (bundle / "engines").rglob("*") if path.is_file())
+    return Exported(opened.manifest.name, bundle, size, verdict)
 
 
-def demo_spec(task: str) -> SubnetSpec:
-    """Returns the small net that the demo exports."""
+def _measured(bundle: Path, config: EngineConfig) -> Measurement:
+    from scalenas_runtime.measure import MeasureJob, Plan, run_jobs
+
+    return run_jobs([MeasureJob(bundle, config)], Plan())[0]
+
+
+def _finalist_row(finalist: Finalist, exported: Exported | None, result: SearchResult) -> tuple[str, ...]:
+    from scalenas.cost import LIVE
     from scalenas.registry import get_space
+    from scalenas_export.search.report import front_of
+    from scalenas_export.search.rows import interval_of
 
-    space = get_space("scalenas")
-    outputs: dict[str, Json] = {"joints": 17} if task == "pose" else {"classes": 11}
-    settings: dict[str, Json] = {**SETTINGS, "task": task, "width": WIDTH, **outputs}
-    return space.max(settings, {"image": (3, *SIZES[task])})
-
-
-def _draw(task: str, folder: Path) -> tuple[Path, Path | None]:
-    """Draws people on a lawn, or a street; returns it and, for people, a file of their boxes."""
-    from scalenas_runtime.scenes import person_scene, street_scene
-
-    path = folder / f"{task}.png"
-    if task == "pose":
-        scene = person_scene(*SCENE, size=(480, 640))
-        entries = [
-            {"image_id": path.stem, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 1.0}
-            for x1, y1, x2, y2 in scene.boxes.tolist()
-        ]
-        boxes = folder / "pose-boxes.json"
-        write_text(boxes, json.dumps(entries, indent=1))
-    else:
-        scene, boxes = street_scene(*SCENE, size=(360, 480)), None
-    write_bytes(path, _png(scene.picture))
-    return path, boxes
+    plan, spec = result.plan, finalist.trial.spec
+    front = front_of(finalist, plan)
+    accuracy, interval = finalist.trial.values.get(front.gain), interval_of(finalist.trial, plan, front.gain)
+    return (
+        finalist.label,
+        "in the supernet" if finalist.member else "found",
+        "-" if accuracy is None else plan.text(front.gain, accuracy),
+        "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
+        *_latency_cells(finalist.measurement),
+        f"{get_space(spec.space).cost(spec, counting=LIVE).params / 1e6:.2f} M",
+        *(("-", "-") if exported is None else (f"{exported.size / 1e6:.1f}", exported.verdict)),
+    )
 
 
-def _run_apart(bundle: Path, picture: Path, boxes: Path | None, out: Path, target: str) -> Path:
-    command = ["run", str(bundle), str(picture), "--target", target, "--out", str(out), "--overwrite"]
-    command += ["--boxes", str(boxes)] if boxes else []
-    done = subprocess.run([sys.executable, "-c", _RUN, *command], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"run failed in its own process: {done.stderr.strip()[-500:]}")
-    return out / f"{picture.stem}.jpg"
+def _street(
+    request: DemoRequest, weights: Weights, config: EngineConfig, files: dict[str, Path], view: View
+) -> tuple[str, ...]:
+    """Exports and runs the HRNet member of the street supernet; returns its row, and adds its files."""
+    from scalenas.cost import LIVE
+    from scalenas.registry import get_space
+    from scalenas.spec import SubnetSpec
+    from scalenas_runtime.bundle import Bundle
+
+    view.note("== the HRNet member of the street supernet")
+    exported = _export_member(request.street, weights, request.folder / "street-hrnet.bundle", config.target, view)
+    files["street"] = exported.bundle
+    for picture in (drawn_picture("segmentation", request.folder), *map(Picture, request.pictures)):
+        out = request.folder / f"street-{picture.path.stem}"
+        files[f"street on {picture.path.name}"] = run_apart(exported.bundle, picture, out, str(config.target))
+    manifest = Bundle.open(exported.bundle).manifest
+    spec = SubnetSpec.from_json(manifest.spec)
+    params = get_space(spec.space).cost(spec, counting=LIVE).params
+    latency = _latency_cells(_measured(exported.bundle, config))
+    cells = (*latency, f"{params / 1e6:.2f} M", f"{exported.size / 1e6:.1f}", exported.verdict)
+    return (manifest.name, "in the supernet", "-", "-", *cells)
 
 
-def _png(picture: NDArray[np.uint8]) -> bytes:
-    done, data = cv2.imencode(".png", picture)
-    assert done
-    return data.tobytes()
+def _latency_cells(measurement: Measurement) -> tuple[str, str, str]:
+    statistics = measurement.statistics
+    low, high = statistics.interval
+    p90 = "-" if statistics.p90 is None else f"{statistics.p90:.2f}"
+    return f"{statistics.median:.2f}", f"{low:.2f} to {high:.2f}", p90

@@ -45,7 +45,7 @@ class ExportRequest:
         wanted: What the bundle shall hold.
         weights: Weights of the net or of a supernet that has it; None for random ones.
         calibration: Pictures for BN statistics of random weights and of those from a supernet: `synthetic`, a
-            directory, or `none`; None for `synthetic` where they are needed.
+            directory, `none`, or the pictures themselves; None for `synthetic` where they are needed.
         seed: Seed of random weights.
         failures: Where pieces of a failed rung are saved.
     """
@@ -54,7 +54,7 @@ class ExportRequest:
     recipe: Recipe
     wanted: Wanted
     weights: FoundWeights | None = None
-    calibration: str | None = None
+    calibration: str | Calibration | None = None
     seed: int = 0
     failures: Path = Path("runs/export/failures")
 
@@ -125,7 +125,7 @@ def _prepare(request: ExportRequest, progress: Callable[[str], None]) -> _Source
         net = static_net(spec, seed=request.seed).eval()
         progress(f"weights: random (seed {request.seed})")
         count = min(RANDOM_PICTURES, 4 * batch_size(request.recipe))
-        pictures = calibration_pictures(request.calibration or SYNTHETIC, request.recipe, count=count)
+        pictures = _pictures(request, count)
         if pictures is not None:
             settle(net, request.recipe, pictures, seed=request.seed)
         entry = WeightsEntry(
@@ -145,8 +145,14 @@ def _prepare(request: ExportRequest, progress: Callable[[str], None]) -> _Source
     supernet = Supernet(get_space(spec.space), found.weights.settings)
     load_into(supernet, found.weights)
     supernet.eval()
-    pictures = calibration_pictures(request.calibration or SYNTHETIC, request.recipe)
+    pictures = _pictures(request, None)
     return _Source(extract(supernet, spec), supernet, found.entry, pictures, {})
+
+
+def _pictures(request: ExportRequest, count: int | None) -> Calibration | None:
+    if isinstance(request.calibration, Calibration):
+        return request.calibration
+    return calibration_pictures(request.calibration or SYNTHETIC, request.recipe, count=count)
 
 
 def _against_supernet(

@@ -18,3 +18,15 @@ def need_export_extra() -> None:
     for package in NEEDED:
         if find_spec(package) is None:
             raise missing_extra(package, "export")
+
+
+def need_search_extras() -> None:
+    """Accepts an install that can search and export what was found.
+
+    Raises:
+        MissingExtra: a package of the extras `search` and `export` is not installed; the text carries the pip line.
+    """
+    need_export_extra()
+    for package in ("optuna", "rich"):
+        if find_spec(package) is None:
+            raise missing_extra(package, "search")

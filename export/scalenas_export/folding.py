@@ -6,7 +6,7 @@ import copy
 from typing import TypeVar
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -50,16 +50,28 @@ def _pairs(net: nn.Module) -> list[tuple[str, str]]:
     return pairs
 
 
+def folded_scale(norm: nn.BatchNorm2d) -> Tensor:
+    """Returns what a BN multiplies each channel with, float64 (C,)."""
+    assert norm.running_var is not None
+    scale = (norm.running_var.detach().double() + norm.eps).rsqrt()
+    return scale * norm.weight.detach().double() if norm.affine else scale
+
+
+def folded_shift(conv: nn.Conv2d, norm: nn.BatchNorm2d, scale: Tensor) -> Tensor:
+    """Returns the bias of a convolution with its BN folded, float64 (C,); `scale` is that of the BN."""
+    assert norm.running_mean is not None
+    shift = -norm.running_mean.detach().double()
+    if conv.bias is not None:
+        shift += conv.bias.detach().double()
+    shift *= scale
+    return shift + norm.bias.detach().double() if norm.affine else shift
+
+
 @torch.no_grad()
 def _merge(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    shift = torch.zeros_like(scale)
-    if norm.affine:
-        scale, shift = scale * norm.weight.double(), norm.bias.double()
-    bias = torch.zeros_like(scale) if conv.bias is None else conv.bias.double()
+    scale = folded_scale(norm)
     weight = conv.weight.double() * scale[:, None, None, None]
-    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    folded = (bias - norm.running_mean.double()) * scale + shift
-    conv.bias = nn.Parameter(folded.to(conv.weight.dtype), requires_grad=False)
+    shift = folded_shift(conv, norm, scale)
+    dtype = conv.weight.dtype
+    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    conv.bias = nn.Parameter(shift.to(dtype), requires_grad=False)

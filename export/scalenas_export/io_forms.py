@@ -50,10 +50,16 @@ def raw_form(core: ModelProto, recipe: Recipe) -> ModelProto:
     stands for the mean. Colour order and standard deviation scale and permute the weights of the first convolutions,
     which is exact, or become nodes of their own where something else reads the picture.
     """
-    from onnx import TensorProto, helper
-
     model = type(core)()
     model.CopyFrom(core)
+    make_raw(model, recipe)
+    return model
+
+
+def make_raw(model: ModelProto, recipe: Recipe) -> None:
+    """Does in place what `raw_form` does on a copy."""
+    from onnx import TensorProto, helper
+
     graph = model.graph
     (value,) = graph.input
     batch, channels, height, width = static_shape(value)
@@ -91,7 +97,6 @@ def raw_form(core: ModelProto, recipe: Recipe) -> ModelProto:
     _redirect(graph, normalised, last)
     prepend(graph, nodes)
     value.CopyFrom(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, (batch, height, width, channels)))
-    return model
 
 
 def end2end_form(raw: ModelProto, recipe: Recipe) -> ModelProto:

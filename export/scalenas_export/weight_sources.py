@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from scalenas.shipped import find_weights_file
 from scalenas_runtime.bundle import WeightsEntry
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from scalenas.spec import SubnetSpec
     from scalenas.weights import Weights
 
 RANDOM = WeightsEntry(
@@ -53,25 +57,53 @@ def find_weights(text: str, *, importer: str | None = None, size: tuple[int, int
     path = Path(text)
     if path.suffix.lower() in _CHECKPOINTS:
         return FoundWeights(_imported(path, importer, size), path.name)
-    if path.suffix == ".safetensors" or path.exists():
-        return FoundWeights(load_weights(path), path.name)
-    for folder in _folders():
-        shipped = folder / f"{text}.safetensors"
-        if shipped.is_file():
-            return FoundWeights(load_weights(shipped), text)
-    known = sorted({file.stem for folder in _folders() for file in folder.glob("*.safetensors")})
-    raise UserError(
-        f"no weights are called {text!r}; shipped ones lie in the checkout's weights/ folder, here: "
-        f"{', '.join(known) or 'none'}. Give a file (W.safetensors, or X.pth with --recipe), or leave --weights out "
-        "for random ones"
+    file = find_weights_file(text)
+    return FoundWeights(load_weights(file), file.stem if file != path else path.name)
+
+
+def weights_spec(
+    text: str, weights: Weights, *, size: tuple[int, int] | None = None, settings: Mapping[str, Json] | None = None
+) -> SubnetSpec:
+    """Returns the net that a name or a spec file means among those that weights hold, in canonical form.
+
+    A name takes the settings of the weights and the input size of their recipe, so that `hrnet-w16` and `max` are
+    members of the supernet. A spec file says these itself; only its number of outputs follows the weights.
+
+    Args:
+        text: `max`, `min`, a published name, or a spec file.
+        weights: Weights of a supernet or of one net.
+        size: Height and width of the input, where it is not that of the weights' recipe.
+        settings: Settings that go before those of the weights.
+
+    Raises:
+        UserError: there is no such net or file, or it is not valid under the settings.
+    """
+    from scalenas import get_space, resolve_spec
+
+    space, changed = get_space(weights.space), settings or {}
+    complete = {**weights.settings, **changed}
+    if not text.endswith(".json"):
+        recipe = weights.recipe
+        named_size = size if size or recipe is None else (recipe.height, recipe.width)
+        try:
+            found = space.named_spec(text.removeprefix(f"{space.name}/"), settings=complete, size=named_size)
+        except UserError as error:
+            raise UserError(f"{text} is no net of these weights: {error}") from None
+        if found is not None:
+            return found
+        if not Path(text).is_file():
+            known = ", ".join(["max", "min", *space.named()])
+            raise UserError(
+                f"unknown net {text!r}; known under these weights: {known}; or give a spec file (SPEC.json)"
+            )
+    return resolve_spec(
+        Path(text),
+        size=size,
+        task=cast("str | None", changed.get("task")),
+        joints=cast("int | None", complete.get("joints")),
+        classes=cast("int | None", complete.get("classes")),
+        width=cast("int | None", changed.get("width")),
     )
-
-
-def _folders() -> list[Path]:
-    import scalenas
-
-    checkout = Path(scalenas.__file__).resolve().parents[1] / "weights"
-    return list(dict.fromkeys(folder for folder in (Path("weights").resolve(), checkout) if folder.is_dir()))
 
 
 def _imported(path: Path, importer: str | None, size: tuple[int, int] | None) -> Weights:

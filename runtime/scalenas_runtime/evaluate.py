@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from scalenas_runtime.boxes import Detections
 from scalenas_runtime.canonical import Json
@@ -51,6 +51,7 @@ class Evaluation:
         figures: Everything else the metric knows, as JSON values.
         counts: Pictures and people judged, and what was left out and why.
         detections: Predicted people in COCO's results format (pose only).
+        by_picture: What PCK or mIoU counted in each picture (see `Counts`), for paired comparisons; None for OKS.
     """
 
     metric: Metric
@@ -59,9 +60,10 @@ class Evaluation:
     figures: dict[str, Json]
     counts: dict[str, int]
     detections: list[dict[str, Json]] = field(default_factory=list)
+    by_picture: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Json]:
-        """Returns the evaluation as JSON values, without the detections; None stands for NaN."""
+        """Returns the evaluation as JSON values, without detections and single pictures; None stands for NaN."""
         return {
             "metric": self.metric,
             "value": _plain(self.value),
@@ -154,7 +156,8 @@ def evaluate_segmentation(
         "mean_accuracy": result.mean_accuracy,
     }
     counts = {**data.counts, "pictures_judged": confusion.pictures, "pixels_ignored": result.ignored}
-    return Evaluation("miou", result.value, interval(confusion), figures, counts)
+    bounds, each = interval(confusion), confusion.by_picture()
+    return Evaluation("miou", result.value, bounds, figures, counts, by_picture=each)
 
 
 def joints_of(recipe: PoseRecipe) -> JointSet:
@@ -245,7 +248,8 @@ class _PoseJudge:
             "sizes": sizes,
         }
         counts |= {"people_judged": result.people, f"people_without_{self._pck.reference}": result.skipped}
-        return Evaluation(self._metric, result.value, interval(self._pck), figures, counts, self._dump)
+        bounds, each = interval(self._pck), self._pck.by_picture()
+        return Evaluation(self._metric, result.value, bounds, figures, counts, self._dump, each)
 
     def _kept(self, result: PoseResult) -> PoseResult:
         """Returns the result without people whom a better scored one covers; labelled boxes hold one person each."""

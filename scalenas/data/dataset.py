@@ -163,6 +163,7 @@ class Dataset:
         *,
         augmentation: Augmentation | None = None,
         targets: PoseTargets | None = None,
+        keep: int = 0,
     ) -> Samples:
         """Returns the samples of a part.
 
@@ -173,6 +174,7 @@ class Dataset:
             recipe: Of the net; joints and classes are matched by name.
             augmentation: How pictures vary; None leaves them as the runtime would prepare them.
             targets: How heatmaps are drawn (pose).
+            keep: Pictures of each source that stay in memory, in every process that makes samples.
 
         Raises:
             UserError: an empty part, labels that do not fit the recipe, or the augmentation of another task.
@@ -180,7 +182,9 @@ class Dataset:
         wrong = augmentation is not None and not isinstance(augmentation, AUGMENTATIONS[self.description.task])
         if wrong or isinstance(recipe, PoseRecipe) != (self.description.task == "pose"):
             raise UserError(f"{self.path} is of task {self.description.task}; recipe and augmentation must be too")
-        make = partial(self._samples_of, part=part, recipe=recipe, augmentation=augmentation, targets=targets)
+        make = partial(
+            self._samples_of, part=part, recipe=recipe, augmentation=augmentation, targets=targets, keep=keep
+        )
         sources = self.sources(part)
         made = [make(source) for source in sources]
         for source, samples in zip(sources, made, strict=True):
@@ -296,6 +300,7 @@ class Dataset:
         recipe: Recipe,
         augmentation: Augmentation | None,
         targets: PoseTargets | None,
+        keep: int,
     ) -> Samples:
         if isinstance(recipe, PoseRecipe):
             assert self.joints is not None
@@ -308,7 +313,7 @@ class Dataset:
             else:
                 pictures: tuple[KeypointPicture, ...] = self.pictures(source, part)  # type: ignore[assignment]
                 people = LabelledPeople(pictures, self.opened(source).joints, recipe.joints)
-            return PoseSamples(people, recipe, augmentation=augmentation, targets=targets)
+            return PoseSamples(people, recipe, augmentation=augmentation, targets=targets, keep=keep)
         assert self.classes is not None
         assert not isinstance(augmentation, PoseAugmentation)
         if isinstance(source, SyntheticSource):
@@ -319,7 +324,7 @@ class Dataset:
         else:
             streets: tuple[LabelledPicture, ...] = self.pictures(source, part)  # type: ignore[assignment]
             maps = LabelledMaps(streets)
-        return MapSamples(maps, recipe, classes=self.classes, augmentation=augmentation)
+        return MapSamples(maps, recipe, classes=self.classes, augmentation=augmentation, keep=keep)
 
     def _people_data(self, source: Source, part: str, size: tuple[int, int]) -> KeypointData:
         assert self.joints is not None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalenas.data.augmentation import SegmentationAugmentation, vary_colours
+from scalenas.data.memory import Memory
 from scalenas.data.samples import Sample
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.pictures import Picture
@@ -94,15 +95,18 @@ class MapSamples:
         *,
         classes: ClassSet,
         augmentation: SegmentationAugmentation | None = None,
+        keep: int = 0,
     ) -> None:
         """Takes the pictures, how the net sees them, the classes of their labels, and how they vary (None: not at all).
 
+        The first `keep` pictures that are asked for stay in memory with their labels.
         Labels become the recipe's by the names of the classes; classes that it lacks are ignored.
 
         Raises:
             UserError: the two have no class in common.
         """
         self._maps, self._recipe, self._augmentation = maps, recipe, augmentation
+        self._pair = Memory(maps.pair, keep)
         self._table = _table(classes, recipe)
 
     def __len__(self) -> int:
@@ -118,7 +122,7 @@ class MapSamples:
         Raises:
             UserError: picture or mask cannot be read; the text names it.
         """
-        picture, labels = self._maps.pair(index)
+        picture, labels = self._pair(index)
         if self._table is not None:
             labels = np.asarray(cv2.LUT(labels, self._table), np.uint8)
         if self._augmentation is None:

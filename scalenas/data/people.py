@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalenas.data.augmentation import PoseAugmentation, draw_view, mirrored_order, vary_colours
+from scalenas.data.memory import Memory
 from scalenas.data.samples import Sample
 from scalenas.data.targets import PoseTargets, draw_heatmaps
 from scalenas_runtime.errors import UserError
@@ -121,9 +122,14 @@ class PoseSamples:
         *,
         augmentation: PoseAugmentation | None = None,
         targets: PoseTargets | None = None,
+        keep: int = 0,
     ) -> None:
-        """Takes the people, how the net sees them, how crops vary (None: not at all) and how targets are drawn."""
+        """Takes the people, how the net sees them, how crops vary (None: not at all) and how targets are drawn.
+
+        The first `keep` people that are asked for stay in memory with their pictures.
+        """
         self._people, self._recipe, self._augmentation = people, recipe, augmentation
+        self._person = Memory(people.person, keep)
         targets = targets or PoseTargets()
         self._method, self._sigma = targets.method_for(recipe), targets.sigma_for(recipe)
         self._mirrored = mirrored_order(recipe)
@@ -149,7 +155,7 @@ class PoseSamples:
 
     def crop(self, index: int, rng: np.random.Generator) -> tuple[Picture, NDArray[np.float64], NDArray[np.bool_]]:
         """Returns the crop uint8 (H, W, 3), its joints (K, 2) in heatmap pixels, and which are labelled (K,)."""
-        person, recipe, augmentation = self._people.person(index), self._recipe, self._augmentation
+        person, recipe, augmentation = self._person(index), self._recipe, self._augmentation
         crop = np.empty((recipe.height, recipe.width, 3), np.uint8)
         labelled = person.joints[:, 2] > 0
         if augmentation is None:

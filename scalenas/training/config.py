@@ -18,7 +18,7 @@ Phase = Literal["teacher", "supernet", "finetune", "alone"]
 Rule = Literal["cycle", "groups", "sandwich", "uniform"]
 
 # What may change between sittings: none of it moves a weight.
-FREE = ("minutes", "data.workers", "data.root", "checkpoint_steps", "log_steps", "output")
+FREE = ("minutes", "data.workers", "data.root", "data.keep", "checkpoint_steps", "log_steps", "output")
 
 
 class ModelConfig(Record, frozen=True, kw_only=True):
@@ -52,6 +52,7 @@ class DataConfig(Record, frozen=True, kw_only=True):
             it is relative to the file's folder.
         root: Folder that the description's sources start at, in place of its own.
         workers: Processes that prepare batches; 0 prepares them between steps.
+        keep: Pictures of each source that every such process keeps in memory, read or drawn once.
         augmentation: Keys of the augmentation, over the task's defaults (docs/training.md).
         targets: Keys of the heatmaps' targets, over the recipe's own (pose).
         recipe: Fields of the task recipe that are not the default, such as `decode: dark`.
@@ -60,12 +61,14 @@ class DataConfig(Record, frozen=True, kw_only=True):
     path: str
     root: str | None = None
     workers: int = 1
+    keep: int = 0
     augmentation: dict[str, Any] = msgspec.field(default_factory=dict)
     targets: dict[str, Any] = msgspec.field(default_factory=dict)
     recipe: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _not_below("workers", self.workers)
+        _not_below("keep", self.keep)
 
 
 class ScheduleConfig(Record, frozen=True, kw_only=True):

@@ -79,8 +79,8 @@ def finish(run: Run, *, command: str) -> Finished:
     weights = Weights(kind, space, settings, run.chosen(), run.spec, run.supply.recipe, provenance)
     if config.output.half:
         weights = rounded(weights)
-    rows = tuple(_row(run, name, spec, weights) for name, spec in _chosen(run).items())
     save_weights(folder / WEIGHTS, weights, overwrite=True, half=config.output.half)
+    rows = tuple(_row(run, name, spec, weights) for name, spec in _chosen(run).items())
     report: dict[str, Json] = {
         "schema": "scalenas.training/1",
         "provenance": provenance,

@@ -137,4 +137,5 @@ def output_distance(output: Tensor, teacher: Tensor) -> Total:
 
 
 def _number(value: float, like: Tensor) -> Tensor:
-    return torch.tensor(float(value), dtype=torch.float32, device=like.device)
+    # Filled on the device: a number that is copied there would wait for everything before it.
+    return torch.full((), float(value), dtype=torch.float32, device=like.device)

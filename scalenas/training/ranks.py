@@ -128,11 +128,11 @@ class BatchNormOverRanks(nn.BatchNorm2d):
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked += 1
-            momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance * (count / (count - 1).clamp_min(1)), momentum)
+            assert self.momentum is not None
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1).clamp_min(1)), self.momentum)
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scalenas.data.loader import Batch, batches
+from scalenas.shipped import find_weights_file
 from scalenas.spec import SubnetSpec
 from scalenas.static import StaticNet
 from scalenas.supernet import Supernet
@@ -25,9 +26,10 @@ from scalenas.training.optimisers import Optimiser
 from scalenas.training.ranks import Ranks, over_ranks
 from scalenas.training.sampling import Sampling
 from scalenas.training.schedules import rate_factor, total_steps
-from scalenas.training.start import Inheritance, find_weights, frame_of, inherit, new_net, single, teacher_net
+from scalenas.training.start import Inheritance, frame_of, inherit, new_net, single, teacher_net
 from scalenas.training.step import Losses, Step, Teacher
 from scalenas.training.supply import Supply
+from scalenas.weights import load_weights
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import CheckFailed, UserError
 
@@ -99,7 +101,7 @@ class Run:
         """
         self.config, self.supply, self.place = config, supply, place
         self.device = torch.device(_device(config))
-        start = None if config.model.weights is None else find_weights(config.model.weights)
+        start = None if config.model.weights is None else load_weights(find_weights_file(config.model.weights))
         self.frame = frame_of(config, supply.recipe, start)
         self.net = new_net(self.frame, config)
         self.inheritance: Inheritance | None = None
@@ -211,10 +213,12 @@ class Run:
         wanted = self.config.distillation
         if wanted is None:
             return None
-        weights = find_weights(wanted.teacher)
+        weights = load_weights(find_weights_file(wanted.teacher))
         net = teacher_net(self.frame, weights)
         place_net(net, self.device, self.config)
         net.requires_grad_(False)
+        if self.config.precision == "bf16":
+            round_convolutions(net)
         self.parents["teacher"] = weights.digest
         return Teacher(net, wanted.alpha)
 
@@ -306,6 +310,17 @@ def place_net(net: nn.Module, device: torch.device, config: TrainConfig) -> None
     for weight in net.parameters():
         if weight.dim() == 4:
             weight.data = weight.data.contiguous(memory_format=layout)
+
+
+def round_convolutions(net: nn.Module) -> None:
+    """Stores a frozen net's convolutions in bfloat16, in place.
+
+    Under autocast its outputs stay the same to the bit: autocast rounds the weights in the same way, but those
+    without gradient anew at every call.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(dtype=torch.bfloat16)
 
 
 def _device(config: TrainConfig) -> str:

@@ -16,7 +16,7 @@ from scalenas.spec import SubnetSpec
 from scalenas.static import StaticNet, static_net
 from scalenas.supernet import Supernet
 from scalenas.training.config import TrainConfig
-from scalenas.weights import Weights, load_weights
+from scalenas.weights import Weights
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.tasks import PoseRecipe, Recipe
@@ -103,18 +103,9 @@ def new_net(frame: Frame, config: TrainConfig) -> Supernet | StaticNet:
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = config.model.bn_momentum
+            # It counts batches for a cumulative average alone; as a tensor it is one more small kernel for every BN.
+            module.num_batches_tracked = None
     return net.train()
-
-
-def find_weights(text: str) -> Weights:
-    """Returns the weights in a file, or those of a name in the folder `weights` of the checkout.
-
-    Raises:
-        UserError: there are none, or the file is damaged.
-    """
-    shipped = Path(__file__).resolve().parents[2] / "weights" / f"{text}.safetensors"
-    path = Path(text)
-    return load_weights(shipped if not path.exists() and shipped.is_file() else path)
 
 
 def inherit(net: nn.Module, frame: Frame, weights: Weights) -> Inheritance:

@@ -110,7 +110,7 @@ class Step:
             total.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([task.detach(), task.new_zeros(()) if distance is None else distance.detach()])
         sums = self.ranks.sum(sums) / (self.ranks.world * len(specs))
-        losses = Losses(float(sums[0]), float(sums[1]), float(sums[0] + alpha * sums[1]))
+        losses = Losses(*torch.cat([sums, sums[:1] + alpha * sums[1:]]).tolist())
         if losses.finite:
             self.ranks.average_gradients(self.optimiser.parameters.values())
             self.optimiser.step(factor)

@@ -55,8 +55,8 @@ def open_supply(config: TrainConfig) -> Supply:
     augmentation, targets = _augmentation(config.data, recipe), _targets(config.data, recipe)
     return Supply(
         recipe,
-        dataset.samples("fit", recipe, augmentation=augmentation, targets=targets),
-        partial(_plain_pictures, dataset.samples("calibrate", recipe), config.evaluation.calibration),
+        dataset.samples("fit", recipe, augmentation=augmentation, targets=targets, keep=config.data.keep),
+        partial(plain_pictures, dataset.samples("calibrate", recipe), config.evaluation.calibration),
         dataset.labelled("search", size=config.model.size),
         _sources(dataset),
     )
@@ -79,7 +79,7 @@ def _targets(data: DataConfig, recipe: Recipe) -> PoseTargets | None:
     return None
 
 
-def _plain_pictures(samples: Samples, count: int) -> NDArray[np.uint8]:
+def plain_pictures(samples: Samples, count: int) -> NDArray[np.uint8]:
     """Returns pictures from all over the samples, at most `count`, without augmentation."""
     places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
     rng = np.random.default_rng(0)

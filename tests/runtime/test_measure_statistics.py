@@ -15,6 +15,7 @@ from scalenas_runtime.measure.statistics import (
     minimum_samples,
     paired_ratio,
     percentile,
+    percentile_interval,
     summarise,
 )
 from scalenas_runtime.measure.warmup import warm_up
@@ -145,3 +146,21 @@ def test_paired_ratio_follows_the_rounds_and_holds_the_true_ratio() -> None:
     ratio, low, high = paired_ratio(2 * mood, other, np.random.default_rng(1))
     assert low < ratio < high
     assert low < 2 < high
+
+
+def test_percentile_interval_covers_what_the_samples_came_from() -> None:
+    rng = np.random.default_rng(3)
+    truth = 10 * np.exp(0.1 * 1.6448536)
+    hits = 0
+    for _ in range(20):
+        processes = [10 * np.exp(0.1 * rng.standard_normal(400)) for _ in range(5)]
+        low, high = percentile_interval(processes, 95.0, rng)
+        assert low < high
+        hits += low <= truth <= high
+    assert hits >= 16
+
+
+def test_percentile_interval_of_equal_samples_is_a_point() -> None:
+    assert percentile_interval([np.full(50, 4.0)], 90.0, np.random.default_rng(0)) == (4.0, 4.0)
+    with pytest.raises(ValueError, match="a percentile lies between 0 and 100, got 100"):
+        percentile_interval([np.ones(3)], 100, np.random.default_rng(0))

@@ -140,6 +140,31 @@ def new_run_folder(name: str, runs: Path = Path("runs")) -> Iterator[Path]:
         raise
 
 
+def working_folder(name: str, out: Path | None, runs: Path, *, resume: bool) -> Path:
+    """Returns the folder of a run that can be resumed: `out`, or `runs/<verb>/<n>`; new unless the run goes on.
+
+    Raises:
+        UserError: there is no run to resume, or `out` holds files of another one.
+    """
+    if out is None and resume:
+        numbers = [int(path.name) for path in (runs / name).glob("*") if path.name.isdigit()]
+        if not numbers:
+            raise UserError(f"there is no run to resume in {runs / name}; name its folder with --out")
+        return runs / name / str(max(numbers))
+    if out is None:
+        return run_folder(name, runs)
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} holds files already: go on there with --resume, or name another folder")
+    return out
+
+
+def resume_line(folder: Path) -> str:
+    """Returns the command that goes on with the running command's work in `folder`."""
+    kept = [word for word in sys.argv[1:] if word != "--resume"]
+    named = [] if any(word == "--out" or word.startswith("--out=") for word in kept) else ["--out", str(folder)]
+    return shlex.join(["scalenas-export", *kept, *named, "--resume"])
+
+
 def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
     if value is None:
         return None

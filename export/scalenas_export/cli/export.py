@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,8 +14,10 @@ from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from scalenas.spec import SubnetSpec
     from scalenas_export.export_bundle import ExportRequest
     from scalenas_export.packing import IoForm, Report
+    from scalenas_export.weight_sources import FoundWeights
 
 FAILURES = Path("runs") / "export" / "failures"
 
@@ -83,13 +86,11 @@ def report_text(report: Report) -> str:
 
 
 def _request(options: dict[str, object]) -> ExportRequest:
-    from scalenas import resolve_spec
     from scalenas_export.export_bundle import ExportRequest
     from scalenas_export.packing import Wanted, check_targets
     from scalenas_export.recipes import read_recipe_file, spec_recipe
     from scalenas_export.weight_sources import find_weights
     from scalenas_runtime.targets import Target
-    from scalenas_runtime.tasks.sets import class_set, joint_set
 
     def text(name: str) -> str | None:
         return cast("str | None", options[name])
@@ -102,15 +103,7 @@ def _request(options: dict[str, object]) -> ExportRequest:
     size = parse_size(cast(str, options["size"])) if options["size"] else None
     of_file = read_recipe_file(Path(recipe)) if recipe and recipe.endswith(".json") else None
     found = find_weights(weights, importer=None if of_file else recipe, size=size) if weights else None
-    settings = found.weights.settings if found else {}
-    spec = resolve_spec(
-        cast(str, options["spec"]),
-        task=text("task"),
-        size=size,
-        joints=len(joint_set(joints).joints) if joints else cast("int | None", settings.get("joints")),
-        classes=len(class_set(classes).classes) if classes else cast("int | None", settings.get("classes")),
-        width=cast("int | None", options["width"]),
-    )
+    spec = _spec(cast(str, options["spec"]), found, size, options)
     given = of_file or (found.weights.recipe if found and not (joints or classes) else None)
     wanted = Wanted(
         name=text("name") or Path(cast(str, options["spec"])).stem,
@@ -129,3 +122,23 @@ def _request(options: dict[str, object]) -> ExportRequest:
         seed=cast(int, options["seed"]),
         failures=FAILURES,
     )
+
+
+def _spec(
+    text: str, found: FoundWeights | None, size: tuple[int, int] | None, options: Mapping[str, object]
+) -> SubnetSpec:
+    from scalenas import resolve_spec
+    from scalenas_export.weight_sources import weights_spec
+    from scalenas_runtime.tasks.sets import class_set, joint_set
+
+    joints, classes = (cast("str | None", options[name]) for name in ("joints", "classes"))
+    given = {
+        "task": cast("str | None", options["task"]),
+        "width": cast("int | None", options["width"]),
+        "joints": len(joint_set(joints).joints) if joints else None,
+        "classes": len(class_set(classes).classes) if classes else None,
+    }
+    if found is None:
+        return resolve_spec(text, size=size, **given)  # type: ignore[arg-type]
+    settings = {key: value for key, value in given.items() if value is not None}
+    return weights_spec(text, found.weights, size=size, settings=settings)

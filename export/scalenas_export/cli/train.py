@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scalenas_export.cli.common import emit, note, run_folder, verb
-from scalenas_runtime.errors import UserError, missing_extra
+from scalenas_export.cli.common import emit, note, resume_line, verb, working_folder
+from scalenas_runtime.errors import missing_extra
 
 if TYPE_CHECKING:
     from scalenas.training.config import TrainConfig
@@ -57,7 +57,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         if dry_run:
             _show_plan(config, ranks, as_json=as_json)
             return
-        folder = Path(ranks.shared(str(_folder(out, runs, resume)) if ranks.first else None))
+        folder = Path(ranks.shared(str(working_folder("train", out, runs, resume=resume)) if ranks.first else None))
         _train(config, folder, ranks, resume=resume, as_json=as_json)
     finally:
         ranks.close()
@@ -95,35 +95,19 @@ def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_
         return
     if ended == "stopped":
         document: dict[str, Json] = {"folder": str(folder), "ended": ended, "steps": run.done, "of": run.steps}
-        emit(document, f"stopped after step {run.done} of {run.steps}; go on with {_again(folder)}\n", as_json=as_json)
+        emit(
+            document,
+            f"stopped after step {run.done} of {run.steps}; go on with {resume_line(folder)}\n",
+            as_json=as_json,
+        )
         return
     done = finish(run, command=_command())
     results: dict[str, Json] = {"folder": str(folder), "ended": ended, "weights": str(done.weights), **done.report}
     emit(results, f"{table(done.rows)}{done.weights}\n", as_json=as_json)
 
 
-def _folder(out: Path | None, runs: Path, resume: bool) -> Path:
-    """Returns the folder of the run, new unless the run goes on."""
-    if out is None and resume:
-        numbers = [int(path.name) for path in (runs / "train").glob("*") if path.name.isdigit()]
-        if not numbers:
-            raise UserError(f"there is no run to resume in {runs / 'train'}; name its folder with --out")
-        return runs / "train" / str(max(numbers))
-    if out is None:
-        return run_folder("train", runs)
-    if not resume and out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} holds files already: go on there with --resume, or name another folder")
-    return out
-
-
 def _command() -> str:
     return shlex.join(["scalenas-export", *sys.argv[1:]])
-
-
-def _again(folder: Path) -> str:
-    kept = [word for word in sys.argv[1:] if word != "--resume"]
-    named = [] if any(word == "--out" or word.startswith("--out=") for word in kept) else ["--out", str(folder)]
-    return shlex.join(["scalenas-export", *kept, *named, "--resume"])
 
 
 def _need_torch() -> None:

@@ -2,7 +2,7 @@
 
 from scalenas_runtime.measure.job import BOUNDARIES, FLAGS, GRADES, MeasureJob, Measurement
 from scalenas_runtime.measure.lock import device_locks
-from scalenas_runtime.measure.process import MeasuringFailed, MeasuringProcess
+from scalenas_runtime.measure.process import MeasuringFailed, MeasuringProcess, ServedProcess
 from scalenas_runtime.measure.protocol import Plan, run_job, run_jobs
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "MeasuringFailed",
     "MeasuringProcess",
     "Plan",
+    "ServedProcess",
     "device_locks",
     "run_job",
     "run_jobs",

@@ -15,6 +15,7 @@ from scalenas_runtime.measure.warmup import WarmUp
 from scalenas_runtime.measure.watch import Sharing
 from scalenas_runtime.records import Record, read_record, to_plain
 from scalenas_runtime.targets import EngineConfig
+from scalenas_runtime.tasks import Recipe, read_recipe
 
 BOUNDARIES = ("engine_wall", "engine_wall_io", "pipeline", "paced@<fps>")
 STATISTICS = {"median": None, "p90": 90.0, "p95": 95.0, "p99": 99.0}
@@ -53,7 +54,7 @@ class MeasureJob:
     """One thing to measure.
 
     Attributes:
-        model: An ONNX file, or a bundle's directory or zip (`pipeline` needs a bundle).
+        model: An ONNX file, or a bundle's directory or zip.
         config: Target, threads, hint, batch and so on.
         grade: `search`, `standard` or `report`.
         boundary: `engine_wall` (host memory in, host memory out, on a device that works in it), `engine_wall_io` (the
@@ -63,6 +64,7 @@ class MeasureJob:
         seconds: Timed seconds instead of the grade's seconds and samples; None keeps the grade's.
         persons: Boxes in the picture of a pose `pipeline`.
         seed: Seed of the noise the inputs hold.
+        recipe: How pictures are prepared and outputs decoded, for the `pipeline` of an ONNX file; a bundle has its own.
     """
 
     model: Path
@@ -73,6 +75,7 @@ class MeasureJob:
     seconds: float | None = None
     persons: int = 1
     seed: int = 0
+    recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (("grade", self.grade, GRADES), ("stat", self.stat, STATISTICS)):
@@ -108,7 +111,7 @@ class MeasureJob:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the job as JSON values."""
-        return {
+        plain: dict[str, Any] = {
             "schema": "scalenas.measure-job/1",
             "model": str(self.model),
             "config": self.config.to_json(),
@@ -119,6 +122,9 @@ class MeasureJob:
             "persons": self.persons,
             "seed": self.seed,
         }
+        if self.recipe is not None:
+            plain["recipe"] = to_plain(self.recipe)
+        return plain
 
     @staticmethod
     def from_json(value: object) -> MeasureJob:
@@ -129,7 +135,12 @@ class MeasureJob:
         """
         plain = to_plain(read_record(_JobKeys, value, what="measure job"))
         plain.pop("schema")
-        return MeasureJob(**{**plain, "model": Path(plain["model"]), "config": EngineConfig.from_json(plain["config"])})
+        read = {
+            "model": Path(plain["model"]),
+            "config": EngineConfig.from_json(plain["config"]),
+            "recipe": None if plain["recipe"] is None else read_recipe(plain["recipe"]),
+        }
+        return MeasureJob(**{**plain, **read})
 
 
 class _JobKeys(Record, frozen=True):
@@ -142,6 +153,7 @@ class _JobKeys(Record, frozen=True):
     seconds: float | None = None
     persons: int = 1
     seed: int = 0
+    recipe: dict[str, Any] | None = None
 
 
 class Opened(Record, frozen=True):

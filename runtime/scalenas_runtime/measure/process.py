@@ -1,4 +1,4 @@
-"""The caller's side of a measuring process: starts it, asks it, ends it when it hangs."""
+"""The caller's side of a process that serves: starts it, asks it, ends it when it hangs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.measure.job import MeasureJob, Opened, Slice
 from scalenas_runtime.records import read_record
 
+P = TypeVar("P", bound="ServedProcess")
 SERVE = (sys.executable, "-m", "scalenas_runtime", "measure", "--serve")
 
 
@@ -27,10 +28,15 @@ class MeasuringFailed(UserError):
     """The measuring process died, hung or answered nonsense; it is gone, and the next attempt needs a new one."""
 
 
-class MeasuringProcess:
-    """A process that keeps engines open and times them. Use as a context manager; it ends at the latest then."""
+class ServedProcess:
+    """A process that answers requests, a line of JSON each; one that is silent for too long is ended.
 
-    def __init__(self, command: Sequence[str] = SERVE) -> None:
+    Use as a context manager; it ends at the latest then.
+    """
+
+    _name = "the process"
+
+    def __init__(self, command: Sequence[str]) -> None:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command,
@@ -48,36 +54,6 @@ class MeasuringProcess:
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read, self._listen)]
         for reader in self._readers:
             reader.start()
-        self._names = 0
-
-    def open(self, job: MeasureJob, *, rebuild: bool = False, timeout: float = 600.0) -> tuple[str, Opened]:
-        """Returns the name of the opened engine or pipeline, and what it says of itself.
-
-        Raises:
-            UserError: the job cannot be done here.
-            MeasuringFailed: the process died or took longer than `timeout` seconds.
-        """
-        self._names += 1
-        name = str(self._names)
-        answer = self._ask({"do": "open", "id": name, "job": job.to_json(), "rebuild": rebuild}, timeout)
-        return name, read_record(Opened, answer, what="answer of the measuring process")
-
-    def sample(self, name: str, seconds: float, samples: int, *, timeout: float = 600.0) -> Slice:
-        """Returns latencies that fill `seconds` and number at least `samples`.
-
-        Raises:
-            MeasuringFailed: the process died or took longer than `timeout` seconds.
-        """
-        answer = self._ask({"do": "sample", "id": name, "seconds": seconds, "samples": samples}, timeout)
-        return read_record(Slice, answer, what="answer of the measuring process")
-
-    def close(self, name: str, *, timeout: float = 60.0) -> None:
-        """Frees an opened engine.
-
-        Raises:
-            MeasuringFailed: the process died or took longer than `timeout` seconds.
-        """
-        self._ask({"do": "close", "id": name}, timeout)
 
     def end(self) -> None:
         """Ends the process, at once where it does not end by itself within five seconds."""
@@ -94,7 +70,7 @@ class MeasuringProcess:
             if stream is not None:
                 stream.close()
 
-    def __enter__(self) -> MeasuringProcess:
+    def __enter__(self: P) -> P:
         return self
 
     def __exit__(
@@ -104,9 +80,16 @@ class MeasuringProcess:
             self._kill()
         self.end()
 
-    def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Returns the answer to a request.
+
+        Raises:
+            UserError: the process says that it cannot be done.
+            MeasuringFailed: the process died or took longer than `timeout` seconds.
+        """
         assert self._process.stdin is not None
-        what = f"{request['do']} {request.get('job', {}).get('model', '')}".strip()
+        about = request.get("job", request).get("model", "")
+        what = f"{request['do']} {about}".strip()
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -118,7 +101,7 @@ class MeasuringProcess:
         except queue.Empty:
             self._kill()
             raise MeasuringFailed(
-                f"the measuring process gave no answer to {what!r} within {time.monotonic() - started:.0f} s and was "
+                f"{self._name} gave no answer to {what!r} within {time.monotonic() - started:.0f} s and was "
                 f"ended; a larger timeout helps if the engine is only slow"
             ) from None
         if not line:
@@ -127,7 +110,7 @@ class MeasuringProcess:
             answer = json.loads(line)
         except json.JSONDecodeError:
             self._kill()
-            raise MeasuringFailed(f"the measuring process answered {what!r} with {line.strip()[:200]!r}") from None
+            raise MeasuringFailed(f"{self._name} answered {what!r} with {line.strip()[:200]!r}") from None
         if "error" in answer:
             raise UserError(answer["error"])
         result: dict[str, Any] = answer["ok"]
@@ -144,7 +127,7 @@ class MeasuringProcess:
         self._readers[1].join()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         last = self._messages[-1] if self._messages else "no message"
-        return MeasuringFailed(f"the measuring process died at {what!r} ({how}): {last}")
+        return MeasuringFailed(f"{self._name} died at {what!r} ({how}): {last}")
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -155,3 +138,43 @@ class MeasuringProcess:
     def _listen(self) -> None:
         assert self._process.stderr is not None
         self._messages.extend(line.strip() for line in self._process.stderr if line.strip())
+
+
+class MeasuringProcess(ServedProcess):
+    """A process that keeps engines open and times them. Use as a context manager; it ends at the latest then."""
+
+    _name = "the measuring process"
+
+    def __init__(self, command: Sequence[str] = SERVE) -> None:
+        super().__init__(command)
+        self._names = 0
+
+    def open(self, job: MeasureJob, *, rebuild: bool = False, timeout: float = 600.0) -> tuple[str, Opened]:
+        """Returns the name of the opened engine or pipeline, and what it says of itself.
+
+        Raises:
+            UserError: the job cannot be done here.
+            MeasuringFailed: the process died or took longer than `timeout` seconds.
+        """
+        self._names += 1
+        name = str(self._names)
+        answer = self.ask({"do": "open", "id": name, "job": job.to_json(), "rebuild": rebuild}, timeout)
+        return name, read_record(Opened, answer, what="answer of the measuring process")
+
+    def sample(self, name: str, seconds: float, samples: int, *, timeout: float = 600.0) -> Slice:
+        """Returns latencies that fill `seconds` and number at least `samples`.
+
+        Raises:
+            MeasuringFailed: the process died or took longer than `timeout` seconds.
+        """
+        answer = self.ask({"do": "sample", "id": name, "seconds": seconds, "samples": samples}, timeout)
+        return read_record(Slice, answer, what="answer of the measuring process")
+
+    def close(self, name: str, *, timeout: float = 60.0) -> float | None:
+        """Frees an opened engine and returns the MiB of memory that the process holds then; None where nobody tells.
+
+        Raises:
+            MeasuringFailed: the process died or took longer than `timeout` seconds.
+        """
+        memory: float | None = self.ask({"do": "close", "id": name}, timeout)["memory_mib"]
+        return memory

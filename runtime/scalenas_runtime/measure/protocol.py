@@ -103,7 +103,7 @@ def _round(jobs: Sequence[MeasureJob], number: int, plan: Plan) -> list[ProcessR
                     processes[index].sample(names[index], 0.05, 3, timeout=plan.timeout)
                 limit = plan.timeout + 20 * _expected(job, engines[index], turns)
                 slices[index].append(processes[index].sample(names[index], seconds, samples, timeout=limit))
-    return [_joined(engine, own) for engine, own in zip(engines, slices, strict=True)]
+    return [joined(engine, own) for engine, own in zip(engines, slices, strict=True)]
 
 
 def _rebuilds(grade: Grade, number: int) -> bool:
@@ -124,7 +124,8 @@ def _expected(job: MeasureJob, engine: Opened, turns: int) -> float:
     return max(seconds, samples * each, samples / job.pace if job.pace else 0.0)
 
 
-def _joined(engine: Opened, slices: Sequence[Slice]) -> ProcessRun:
+def joined(engine: Opened, slices: Sequence[Slice]) -> ProcessRun:
+    """Returns one process's share of a measurement, made of its slices in the order they were taken."""
     times = [value for item in slices for value in item.milliseconds]
     seconds = sum(item.seconds for item in slices)
     known = [(item.sharing, item.seconds) for item in slices if item.sharing is not None]

@@ -117,6 +117,24 @@ def median_interval(processes: Sequence[Samples], rng: np.random.Generator) -> t
     return float(low), float(high)
 
 
+def percentile_interval(processes: Sequence[Samples], percent: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Returns the 95 % bootstrap interval of a percentile of all samples: processes are drawn, then blocks in each.
+
+    Args:
+        processes: Samples (n,) of each process, in the order it took them.
+        percent: Which percentile, above 0 and below 100.
+        rng: Where the drawing comes from.
+    """
+    if not 0 < percent < 100:
+        raise ValueError(f"a percentile lies between 0 and 100, got {percent}")
+    values = []
+    for _ in range(_RESAMPLES):
+        drawn = [_blocks(processes[index], rng) for index in rng.integers(0, len(processes), len(processes))]
+        values.append(np.percentile(np.concatenate(drawn), percent, method="inverted_cdf"))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def paired_ratio(upper: ArrayLike, lower: ArrayLike, rng: np.random.Generator) -> tuple[float, float, float]:
     """Returns the ratio of two medians and its 95 % bootstrap interval (ratio, low, high), drawing whole rounds.
 
@@ -130,6 +148,13 @@ def paired_ratio(upper: ArrayLike, lower: ArrayLike, rng: np.random.Generator) -
     ratios = np.median(above[rounds], axis=1) / np.median(below[rounds], axis=1)
     low, high = np.percentile(ratios, [2.5, 97.5])
     return float(np.median(above) / np.median(below)), float(low), float(high)
+
+
+def _blocks(samples: Samples, rng: np.random.Generator) -> Samples:
+    length = max(1, samples.size // _BLOCKS)
+    starts = rng.integers(0, samples.size - length + 1, (math.ceil(samples.size / length), 1))
+    drawn: Samples = samples[(starts + np.arange(length)).ravel()]
+    return drawn
 
 
 def _block_medians(samples: Samples, rng: np.random.Generator) -> Samples:

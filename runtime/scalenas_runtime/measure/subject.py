@@ -22,9 +22,9 @@ from scalenas_runtime.measure.watch import Watch
 from scalenas_runtime.session import Array, Session, TensorSpec
 
 if TYPE_CHECKING:
-    from scalenas_runtime.bundle import Bundle
     from scalenas_runtime.pose import PoseEstimator
     from scalenas_runtime.segmentation import Segmenter
+    from scalenas_runtime.tasks import Recipe
     from scalenas_runtime.timing import Timing
 
 ROTATION = 8
@@ -161,9 +161,9 @@ def open_subject(job: MeasureJob, *, rebuild: bool) -> tuple[Subject, Opened]:
     backend = get_backend(job.config.target.backend)
     _check_boundary(job, host_memory=backend.check(job.config.target).host_memory)
     start = time.perf_counter()
-    session, model, bundle, compiled = _open_session(job, rebuild=rebuild)
+    session, model, recipe, compiled = _open_session(job, rebuild=rebuild)
     open_seconds = time.perf_counter() - start
-    subject = _subject(job, session, bundle)
+    subject = _subject(job, session, recipe)
     try:
         warm = warm_up(subject.step, cap=GRADES[job.grade].warm_up)
     except BaseException:
@@ -209,24 +209,24 @@ def _check_boundary(job: MeasureJob, *, host_memory: bool) -> None:
         raise UserError(f"boundary {job.boundary} is measured with hint latency, got {job.config.hint}")
 
 
-def _open_session(job: MeasureJob, *, rebuild: bool) -> tuple[Session, Path, Bundle | None, bool]:
+def _open_session(job: MeasureJob, *, rebuild: bool) -> tuple[Session, Path, Recipe | None, bool]:
     backend = get_backend(job.config.target.backend)
     if job.model.suffix == ".onnx":
-        if job.boundary == "pipeline":
+        if job.boundary == "pipeline" and job.recipe is None:
             raise UserError(f"boundary pipeline needs a bundle, which says how pictures are prepared; got {job.model}")
-        return backend.compile(job.model, job.config), job.model, None, True
+        return backend.compile(job.model, job.config), job.model, job.recipe, True
     from scalenas_runtime.bundle import Bundle
 
     bundle = Bundle.open(job.model)
     model = bundle.model(job.config.batch, job.config.io)
     if rebuild:
-        return backend.compile(model, job.config), model, bundle, True
-    return bundle.load_config(job.config, build="auto"), model, bundle, False
+        return backend.compile(model, job.config), model, bundle.recipe, True
+    return bundle.load_config(job.config, build="auto"), model, bundle.recipe, False
 
 
-def _subject(job: MeasureJob, session: Session, bundle: Bundle | None) -> Subject:
-    if job.boundary == "pipeline" and bundle is not None:
-        return _pipeline(job, session, bundle)
+def _subject(job: MeasureJob, session: Session, recipe: Recipe | None) -> Subject:
+    if job.boundary == "pipeline" and recipe is not None:
+        return _pipeline(job, session, recipe)
     feeds = noise(session.inputs, job.seed)
     if job.pace is not None:
         return PacedSubject(session, feeds, job.pace)
@@ -235,13 +235,12 @@ def _subject(job: MeasureJob, session: Session, bundle: Bundle | None) -> Subjec
     return EngineSubject(session, feeds)
 
 
-def _pipeline(job: MeasureJob, session: Session, bundle: Bundle) -> Subject:
+def _pipeline(job: MeasureJob, session: Session, recipe: Recipe) -> Subject:
     from scalenas_runtime.pose import PoseEstimator
     from scalenas_runtime.scenes import person_scene, street_scene
     from scalenas_runtime.segmentation import Segmenter
     from scalenas_runtime.tasks import PoseRecipe
 
-    recipe = bundle.recipe
     if isinstance(recipe, PoseRecipe):
         estimator = PoseEstimator(session, recipe)
         scenes = [person_scene(job.seed, index, size=_PHOTO, portrait=True) for index in range(ROTATION)]

@@ -78,6 +78,10 @@ class Confusion:
         self._ignored += truth.size - labels.size
         self._tallies.append(np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)]))
 
+    def by_picture(self) -> NDArray[np.int64]:
+        """Returns (pictures, 3, classes): pixels that are right, labelled and predicted; see `Counts`."""
+        return np.array(self._tallies, np.int64).reshape(-1, 3, len(self.classes))
+
     def value(self, weights: NDArray[np.int64] | None = None) -> float:
         """Returns the mIoU (NaN without any pixel); `weights` counts each picture that often."""
         if not self._tallies:

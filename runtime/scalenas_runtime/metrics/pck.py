@@ -121,6 +121,11 @@ class Pck:
         self._people += int(usable.sum())
         self._skipped += count - int(usable.sum())
 
+    def by_picture(self) -> NDArray[np.int64]:
+        """Returns (pictures, 2): joints found and joints labelled; see `Counts`."""
+        sums = [[found.sum(), labelled.sum()] for found, labelled in zip(self._found, self._labelled, strict=True)]
+        return np.array(sums, np.int64).reshape(-1, 2)
+
     def value(self, weights: NDArray[np.int64] | None = None) -> float:
         """Returns the share over all joints (NaN without any); `weights` counts each picture that often."""
         found, labelled = self._sums(weights)

@@ -160,14 +160,18 @@ class ScaleNasSpace(SearchSpace):
         parsed = _parsed(settings)
         if HRNET_DEPTH not in parsed.depths:
             return None
-        genes: dict[str, Json] = {}
-        for module in plan(parsed).modules:
-            steps = [("1" if step == HRNET_DEPTH - 1 else "0") * (module.branches - 1) for step in range(parsed.steps)]
-            genes[module.name] = {"depth": [HRNET_DEPTH] * module.branches, "fuse": [steps] * module.branches}
         name = f"hrnet-w{parsed.width}{'-seg' if parsed.task == 'segmentation' else ''}"
-        complete = parsed.to_json()
-        spec = SubnetSpec(self.name, complete, self.default_inputs(complete), genes)
-        return name, super().adapt(spec, settings={}, size=size)
+        return name, self._uniform(parsed, HRNET_DEPTH, size)
+
+    def members(self, settings: Settings | None = None, size: tuple[int, int] | None = None) -> dict[str, SubnetSpec]:
+        """Returns HRNet's pattern, its like at the other depths (`depth-3`: all fusions after step 3), and `min`."""
+        parsed = _parsed(settings)
+        found = self.pattern(settings, size)
+        others = {
+            f"depth-{depth}": self._uniform(parsed, depth, size) for depth in parsed.depths if depth != HRNET_DEPTH
+        }
+        smallest = super().adapt(self.min(settings), settings={}, size=size)
+        return {**({} if found is None else dict([found])), **others, "min": smallest}
 
     def adapt(self, spec: SubnetSpec, *, settings: Settings, size: tuple[int, int] | None = None) -> SubnetSpec:
         """Returns `spec` with some settings and the input size changed; see `SearchSpace.adapt`.
@@ -197,6 +201,16 @@ class ScaleNasSpace(SearchSpace):
         from scalenas.spaces.scalenas.importers import IMPORTERS
 
         return IMPORTERS
+
+    def _uniform(self, parsed: ScaleNasSettings, depth: int, size: tuple[int, int] | None) -> SubnetSpec:
+        """Returns the net with one depth everywhere and all fusions after its last step."""
+        genes: dict[str, Json] = {}
+        for module in plan(parsed).modules:
+            steps = [("1" if step == depth - 1 else "0") * (module.branches - 1) for step in range(parsed.steps)]
+            genes[module.name] = {"depth": [depth] * module.branches, "fuse": [steps] * module.branches}
+        complete = parsed.to_json()
+        spec = SubnetSpec(self.name, complete, self.default_inputs(complete), genes)
+        return super().adapt(spec, settings={}, size=size)
 
 
 def _parsed(settings: Settings | None) -> ScaleNasSettings:

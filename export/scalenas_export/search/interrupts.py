@@ -1,0 +1,46 @@
+"""Ctrl-C that lets the candidate in flight finish; a second one ends at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+
+class Interrupts:
+    """Catches Ctrl-C and SIGTERM while it is entered; call it to learn whether one came.
+
+    The first is kept, so that a search stops after the candidate in flight; from the second on they do what they did
+    before. Use it in the main thread, the only one that Python hands signals to.
+    """
+
+    def __init__(self, told: Callable[[str], None]) -> None:
+        """Takes what shows a line to the user."""
+        self._told = told
+        self._came = False
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __call__(self) -> bool:
+        """Returns whether a signal came."""
+        return self._came
+
+    def __enter__(self) -> Interrupts:
+        """Begins to catch."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        self._restore()
+        self._told("stopping after the candidate in flight; once more ends at once (only that candidate is lost)")
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

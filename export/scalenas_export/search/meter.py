@@ -1,0 +1,269 @@
+"""`LatencyMeter`: latencies of many candidates from one long-lived measuring process per device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from scalenas.search.objectives import Measured, MeasureFailed
+from scalenas_export.search.bracket import Bracket, bracket
+from scalenas_runtime.canonical import Json
+from scalenas_runtime.errors import UserError
+from scalenas_runtime.fingerprint import fingerprint
+from scalenas_runtime.measure import MeasureJob, MeasuringFailed, MeasuringProcess, device_locks
+from scalenas_runtime.measure.job import STATISTICS, Drift, Opened, Slice, flags_of
+from scalenas_runtime.measure.protocol import joined
+from scalenas_runtime.measure.statistics import summarise
+from scalenas_runtime.targets import EngineConfig
+from scalenas_runtime.tasks import Recipe
+
+DRIFT = 0.02
+ROUNDS, REPEATS = 3, 2
+REFERENCE_SECONDS, REFERENCE_SAMPLES = 0.1, 3
+HEADLINE_SECONDS, HEADLINE_SAMPLES = 1.0, 30
+# Engines leave some memory behind when they are closed; beyond this a new process is cheaper.
+MEMORY_GROWTH = 1024.0
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyQuestion:
+    """Which latency is asked for; the words are those of `MeasureJob`.
+
+    Attributes:
+        boundary: `engine_wall`, `engine_wall_io`, `pipeline` or `paced@<fps>`.
+        stat: `median`, `p90`, `p95` or `p99`.
+        persons: Boxes in the picture of a pose `pipeline`.
+
+    Raises:
+        UserError: an unknown boundary or figure, or no person.
+    """
+
+    boundary: str = "engine_wall"
+    stat: str = "median"
+    persons: int = 1
+
+    def __post_init__(self) -> None:
+        self.job(Path("model.onnx"), EngineConfig.from_json({"target": "openvino:cpu/fp32"}), None)
+
+    def job(self, model: Path, config: EngineConfig, recipe: Recipe | None, *, grade: str = "search") -> MeasureJob:
+        """Returns the job that answers the question for one engine."""
+        return MeasureJob(model, config, grade, self.boundary, self.stat, persons=self.persons, recipe=recipe)
+
+    def __str__(self) -> str:
+        people = f", {self.persons} persons" if self.boundary == "pipeline" and self.persons != 1 else ""
+        return f"{self.stat} of {self.boundary}{people}"
+
+
+@dataclass(slots=True)
+class _Reference:
+    """The reference engine of one config in one process, and what it took when the study began."""
+
+    name: str
+    headline: float
+
+
+@dataclass(slots=True)
+class _Bench:
+    """A device's measuring process with the reference engines that are open in it, by the digest of their config."""
+
+    process: MeasuringProcess
+    references: dict[str, _Reference] = field(default_factory=dict)
+    memory: float | None = None
+
+
+class LatencyMeter:
+    """Measures candidates at grade `search`, each between slices of a reference engine. A context manager.
+
+    One process per device keeps the reference engine of every config open; the devices stay locked until the end. A
+    process that dies or is silent for too long is ended, and the candidate is tried once more in a new one.
+
+    The figure is the ratio to the reference times the reference's own figure at the start of the study (its
+    headline), so that candidates of different hours can be compared: drift of the machine is divided out.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[EngineConfig],
+        *,
+        reference: Path,
+        question: LatencyQuestion | None = None,
+        recipe: Recipe | None = None,
+        folder: Path | None = None,
+        timeout: float = 120.0,
+        headlines: Mapping[str, float] | None = None,
+    ) -> None:
+        """Takes what will be measured.
+
+        Args:
+            configs: Engines that will be asked for.
+            reference: ONNX file of the reference, the same for every config.
+            question: Which latency is asked for.
+            recipe: Recipe of the reference, and of candidates that bring none; boundary `pipeline` needs it.
+            folder: Where the lock files lie; None is the system's folder for temporary files.
+            timeout: Seconds that one answer of the process may take on top of the timed seconds.
+            headlines: Milliseconds of the reference by the text of the target, from an earlier part of the study.
+        """
+        self.question = question or LatencyQuestion()
+        self._configs = tuple(configs)
+        self._reference, self._recipe = reference, recipe
+        self._folder, self._timeout = folder, timeout
+        self._headlines = dict(headlines or {})
+        self._benches: dict[str, _Bench] = {}
+        self._cpu: dict[str, Json] = {}
+        self._held = ExitStack()
+
+    def __enter__(self) -> LatencyMeter:
+        """Takes the locks of the devices.
+
+        Raises:
+            UserError: another process measures on one of them.
+        """
+        self._held.enter_context(
+            device_locks({config.target.device for config in self._configs}, folder=self._folder, timeout=self._timeout)
+        )
+        cpu = fingerprint()["cpu"]
+        assert isinstance(cpu, dict)
+        self._cpu = cpu
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for device in list(self._benches):
+            self._end(device)
+        self._held.close()
+
+    @property
+    def headlines(self) -> dict[str, float]:
+        """Milliseconds of the reference by the text of the target, as far as they are known."""
+        return dict(self._headlines)
+
+    def open(self, config: EngineConfig) -> float:
+        """Opens the reference of a config unless it is open, and returns its headline in milliseconds.
+
+        Raises:
+            UserError: the target is not there, or the reference cannot run on it.
+            MeasuringFailed: the process died or hung.
+        """
+        bench = self._benches.get(config.target.device)
+        if bench is None:
+            bench = self._benches[config.target.device] = _Bench(MeasuringProcess())
+        if config.digest not in bench.references:
+            job = self.question.job(self._reference, config, self._recipe)
+            name, opened = bench.process.open(job, timeout=self._timeout)
+            target = str(config.target)
+            if target not in self._headlines:
+                wanted = (HEADLINE_SECONDS, max(HEADLINE_SAMPLES, job.proving_samples))
+                taken = bench.process.sample(name, *wanted, timeout=self._limit(job, opened, *wanted))
+                self._headlines[target] = float(np.median(taken.milliseconds))
+            bench.references[config.digest] = _Reference(name, self._headlines[target])
+        return bench.references[config.digest].headline
+
+    def measure(self, model: Path, config: EngineConfig, *, recipe: Recipe | None = None) -> Measured:
+        """Returns the latency of an ONNX file in milliseconds, drift divided out; `details` holds what was seen.
+
+        Args:
+            model: The ONNX file (or a bundle).
+            config: Its engine; the target is one of those the meter was made for.
+            recipe: Its recipe, where it is not the reference's.
+
+        Raises:
+            MeasureFailed: the engine refuses the model, or the process died or hung twice.
+            UserError: the reference cannot be measured on this target at all.
+        """
+        job = self.question.job(model, config, recipe or self._recipe)
+        failures: list[str] = []
+        while len(failures) < 2:
+            try:
+                self.open(config)
+                return self._measured(job)
+            except MeasuringFailed as error:
+                self._end(config.target.device)
+                failures.append(str(error))
+        raise MeasureFailed(f"{config.target}: failed twice, in two processes: {failures[-1]}")
+
+    def _measured(self, job: MeasureJob) -> Measured:
+        started = time.monotonic()
+        bench = self._benches[job.config.target.device]
+        reference = bench.references[job.config.digest]
+        try:
+            name, opened = bench.process.open(job, timeout=self._timeout)
+        except MeasuringFailed:
+            raise
+        except UserError as error:
+            raise MeasureFailed(str(error)) from None
+        runs = [self._run(bench, (name, reference.name), job, opened)]
+        while runs[-1][1].change > DRIFT and len(runs) <= REPEATS:
+            runs.append(self._run(bench, (name, reference.name), job, opened))
+        memory = bench.process.close(name, timeout=self._timeout)
+        self._watch_memory(job.config.target.device, memory)
+        slices, best = min(runs, key=lambda run: run[1].change)
+        details = self._details(job, opened, slices, best)
+        details |= {
+            "target": str(job.config.target),
+            "headline_ms": reference.headline,
+            "interval": [bound * reference.headline for bound in best.interval],
+            "repeats": len(runs) - 1,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        return Measured(best.ratio * reference.headline, details)
+
+    def _run(
+        self, bench: _Bench, names: tuple[str, str], job: MeasureJob, opened: Opened
+    ) -> tuple[list[Slice], Bracket]:
+        seconds, samples = job.wanted
+        share, count = seconds / ROUNDS, -(-samples // ROUNDS)
+        limit = self._limit(job, opened, share, count)
+        slices: list[Slice] = []
+        references: list[Slice] = []
+        for number in range(2 * ROUNDS + 1):
+            own = number % 2 == 1
+            name = names[0] if own else names[1]
+            # The other's slice cooled the caches; this one's are filled again before anything counts.
+            bench.process.sample(name, 0.0, 2, timeout=limit)
+            wanted = (share, count) if own else (REFERENCE_SECONDS, REFERENCE_SAMPLES)
+            (slices if own else references).append(bench.process.sample(name, *wanted, timeout=limit))
+        arrays = [[np.array(item.milliseconds) for item in items] for items in (slices, references)]
+        return slices, bracket(arrays[0], arrays[1], STATISTICS[job.stat], np.random.default_rng(0))
+
+    def _details(self, job: MeasureJob, opened: Opened, slices: Sequence[Slice], found: Bracket) -> dict[str, Json]:
+        run = joined(opened, slices)
+        statistics = summarise([np.array(run.milliseconds)], np.random.default_rng(0))
+        middle = (found.before + found.after) / 2
+        drift = Drift(before=found.before, after=found.after, change=found.change, ratio=found.ratio)
+        return {
+            "raw_ms": found.figure,
+            "ratio": found.ratio,
+            "ratio_interval": list(found.interval),
+            "reference_ms": middle,
+            "drift": found.change,
+            "samples": statistics.samples,
+            "median_ms": statistics.median,
+            "p90_ms": statistics.p90,
+            "flags": list(flags_of(job, statistics, [run], drift, self._cpu)),
+            "open_seconds": round(opened.open_seconds, 3),
+            "warm_up_seconds": round(opened.warm_up.seconds, 3),
+            "milliseconds": [round(value, 4) for value in run.milliseconds],
+        }
+
+    def _limit(self, job: MeasureJob, opened: Opened, seconds: float, samples: int) -> float:
+        each = opened.warm_up.seconds / opened.warm_up.iterations
+        return self._timeout + 20 * max(seconds, samples * each, samples / job.pace if job.pace else 0.0)
+
+    def _watch_memory(self, device: str, memory: float | None) -> None:
+        bench = self._benches[device]
+        if bench.memory is None:
+            bench.memory = memory
+        elif memory is not None and memory > bench.memory + MEMORY_GROWTH:
+            self._end(device)
+
+    def _end(self, device: str) -> None:
+        bench = self._benches.pop(device, None)
+        if bench is not None:
+            bench.process.end()

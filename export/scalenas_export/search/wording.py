@@ -1,0 +1,77 @@
+"""What the figures of a search mean, in sentences: nothing that a figure depends on is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scalenas_export.search.progress import Front
+from scalenas_export.search.request import Finalist, SearchRequest, SearchResult
+from scalenas_runtime.measure.job import FLAGS
+from scalenas_runtime.targets import EngineConfig
+
+
+def latency_meaning(request: SearchRequest, reference: str, *, confirmed: bool, config: EngineConfig) -> str:
+    """Returns what a latency of the search is: figure, boundary, engine, threads, batch, grade and drift."""
+    threads = "the engine's own number of threads" if config.threads is None else _count(config.threads, "thread")
+    place = f"{config.target}, {threads}, batch {config.batch}"
+    if request.precisions:
+        place += f", precision one of {', '.join(request.precisions)}"
+    grades = f"candidates at grade search, drift-corrected against {reference} in the same process"
+    if confirmed:
+        grades += "; finalists at grade report, in fresh processes, some with the engine built anew, 95 % intervals"
+    return f"Latency: {request.question} on {place}; {grades}."
+
+
+def accuracy_meaning(result: SearchResult) -> str:
+    """Returns what an accuracy of the search is: metric, pictures, and whether they are drawn."""
+    if result.judged is None:
+        return "Accuracy was not measured."
+    metric = next(
+        (
+            str(details["metric"])
+            for trial in result.study.trials
+            for details in trial.details.values()
+            if "metric" in details
+        ),
+        "the recipe's metric",
+    )
+    text = f"Accuracy: {metric} on {_count(result.judged.pictures, 'picture')} of {result.judged.title}"
+    if result.judged.synthetic:
+        text += ", all drawn (synthetic: it says little about photographs)"
+    return f"{text}, through the same engine, BN statistics measured anew for each net."
+
+
+def meaning(request: SearchRequest, result: SearchResult) -> str:
+    """Returns the closing sentences of a search, one a line."""
+    confirmed = bool(result.finalists)
+    lines = [
+        latency_meaning(request, result.reference, confirmed=confirmed, config=config) for config in request.configs
+    ]
+    lines += [accuracy_meaning(result), "Parameters and MACs are those of what is computed, for one picture."]
+    flags = {flag for finalist in result.finalists for flag in finalist.measurement.flags}
+    lines += [f"{flag}: {text}." for flag, text in FLAGS.items() if flag in flags]
+    return "\n".join(lines)
+
+
+def chart_footnote(request: SearchRequest, result: SearchResult, front: Front) -> str:
+    """Returns what the figures of one chart mean."""
+    config = next(config for config in request.configs if str(config.target) == front.title)
+    confirmed = any(finalist.config.target == config.target for finalist in result.finalists)
+    latency = latency_meaning(request, result.reference, confirmed=confirmed, config=config)
+    return f"{latency} {accuracy_meaning(result)} Bars: 95 % intervals."
+
+
+def promise(request: SearchRequest, finalists: Sequence[Finalist]) -> str:
+    """Returns what can be promised about the budget: which nets keep it with the upper end of their interval."""
+    if request.latency_ms is None or not finalists:
+        return ""
+    found = [finalist for finalist in finalists if not finalist.member]
+    kept = [finalist.label for finalist in found if finalist.keeps]
+    budget = f"{request.latency_ms:g} ms"
+    if kept:
+        return f"Budget {budget}: kept by {', '.join(dict.fromkeys(kept))} (upper end of the 95 % interval)."
+    return f"Budget {budget}: the upper end of no finalist's 95 % interval keeps it."
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'}"

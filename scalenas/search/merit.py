@@ -1,0 +1,48 @@
+"""Which trials are better than which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from scalenas.search import pareto
+from scalenas.search.candidates import Trial
+from scalenas.search.objectives import Goal
+
+
+def cost_of(trial: Trial, goal: Goal) -> float:
+    """Returns the figure of a complete trial such that less is better."""
+    return goal.cost(trial.values[goal.name])
+
+
+def costs(trials: Sequence[Trial], goals: Sequence[Goal]) -> pareto.Points:
+    """Returns the figures (N, K) of complete trials such that less is better."""
+    return np.array([[cost_of(trial, goal) for goal in goals] for trial in trials], dtype=float).reshape(-1, len(goals))
+
+
+def violation(trial: Trial, limits: Mapping[str, float]) -> float:
+    """Returns by how much a trial is above its limits in all, each relative to its limit; 0 when it keeps them."""
+    total = 0.0
+    for name, upper in limits.items():
+        if name in trial.values:
+            total += max(0.0, trial.values[name] - upper) / (abs(upper) or 1.0)
+    return total
+
+
+def ranked(
+    trials: Sequence[Trial], goals: Sequence[Goal], limits: Mapping[str, float], *, count: int
+) -> list[list[Trial]]:
+    """Returns the best measured trials in fronts, best first, until the fronts hold `count` of them.
+
+    Complete trials come off by Pareto peeling over the goals; every infeasible one is worse than all of them, in the
+    order of how much it breaks its limits. Failed trials are left out.
+    """
+    complete = [trial for trial in trials if trial.state == "complete"]
+    fronts = [[complete[index] for index in front] for front in pareto.peel(costs(complete, goals), count)]
+    missing = count - sum(map(len, fronts))
+    if missing > 0:
+        broken = [trial for trial in trials if trial.state == "infeasible"]
+        broken.sort(key=lambda trial: violation(trial, limits))
+        fronts += [[trial] for trial in broken[:missing]]
+    return fronts

@@ -1,0 +1,178 @@
+"""Databases of studies: how they are named, opened, and what is said when they cannot be."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scalenas_runtime.errors import UserError, missing_extra
+
+if TYPE_CHECKING:
+    import optuna
+    from sqlalchemy.engine import Engine
+
+Storage = str | Path
+_WAIT = 60
+_SQLITE_MAGIC = b"SQLite format 3\x00"
+
+
+def storage_url(storage: Storage) -> str:
+    """Returns the SQLAlchemy URL of a storage: a file's name means SQLite, PostgreSQL goes through psycopg.
+
+    Raises:
+        UserError: the kind of database is another one.
+    """
+    text = str(storage)
+    if "://" not in text:
+        return f"sqlite:///{text}"
+    kind, _, rest = text.partition("://")
+    if kind in ("postgresql", "postgres"):
+        return f"postgresql+psycopg://{rest}"
+    if kind == "sqlite" or kind.startswith("postgresql+"):
+        return text
+    raise UserError(
+        f"storage {_shown(text)} is of kind {kind!r}; known: a file such as study.db, sqlite:///FILE, "
+        "postgresql://USER@HOST/DATABASE"
+    )
+
+
+def open_database(storage: Storage, *, create: bool) -> optuna.storages.RDBStorage:
+    """Returns Optuna's storage, ready for several processes.
+
+    Args:
+        storage: A file or a URL; see `storage_url`.
+        create: Make the file and Optuna's tables where they are not there.
+
+    Raises:
+        UserError: it cannot be reached, is not there, is broken, or is no storage of studies.
+        MissingExtra: Optuna or the database's driver is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise missing_extra("optuna", "search") from None
+    url = storage_url(storage)
+    if url.startswith("sqlite"):
+        _prepare_file(url, create=create)
+        arguments: dict[str, Any] = {"connect_args": {"timeout": _WAIT}}
+    else:
+        arguments = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+    with storage_errors(storage), quiet_optuna():
+        try:
+            database = optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_table_creation=not create)
+        except ImportError:
+            raise missing_extra("psycopg", "postgresql") from None
+        except RuntimeError as error:
+            # Optuna's check of its tables' version; its text says how to upgrade.
+            raise UserError(f"storage {shown(storage)}: {' '.join(str(error).split())}") from None
+    if url.startswith("sqlite"):
+        _fast_commits(database.engine)
+    return database
+
+
+@contextmanager
+def storage_errors(storage: Storage) -> Iterator[None]:
+    """Turns a database's errors into one line that names the storage and a remedy.
+
+    Raises:
+        UserError: the block met an error of the database.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise UserError(_explained(storage, error)) from error
+
+
+def clock(engine: Engine) -> str:
+    """Returns SQL for the database's time in seconds: workers on several hosts compare leases by one clock."""
+    if engine.dialect.name == "sqlite":
+        return "((julianday('now') - 2440587.5) * 86400.0)"
+    return "extract(epoch from clock_timestamp())"
+
+
+def shown(storage: Storage) -> str:
+    """Returns the storage's name for people, without a password."""
+    return _shown(str(storage))
+
+
+def _shown(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    account, at, host = rest.rpartition("@")
+    if not separator or not at or ":" not in account:
+        return text
+    return f"{scheme}://{account.partition(':')[0]}:***@{host}"
+
+
+def _prepare_file(url: str, *, create: bool) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    if url == "sqlite://" or str(path) in ("", ".", ":memory:"):
+        raise UserError("a study in SQLite needs a file such as study.db; in memory it would not outlive the search")
+    try:
+        if not path.exists():
+            if not create:
+                raise UserError(f"there is no study storage {path}; `search --storage {path}` makes one")
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif path.is_dir():
+            raise UserError(f"storage {path} is a folder; name a file such as {path / 'study.db'}")
+        else:
+            with path.open("rb") as stream:
+                start = stream.read(len(_SQLITE_MAGIC))
+            if start and start != _SQLITE_MAGIC:
+                raise UserError(f"storage {path} is not an SQLite database; name another file, such as study.db")
+        # Readers and a writer do not block each other then; the mode stays with the file.
+        with closing(sqlite3.connect(path, timeout=_WAIT)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.DatabaseError as error:
+        raise UserError(_explained(path, error)) from None
+    except OSError as error:
+        raise UserError(f"storage {path} cannot be opened: {error.strerror or error}") from None
+
+
+def _fast_commits(engine: Engine) -> None:
+    from sqlalchemy import event
+
+    def on_connect(connection: sqlite3.Connection, _: object) -> None:
+        # In WAL mode a commit survives a killed process without waiting for the disk.
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    engine.dispose()
+    event.listen(engine, "connect", on_connect)
+
+
+def _explained(storage: Storage, error: BaseException) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    cause = getattr(cause, "orig", None) or cause
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    name = shown(storage)
+    if "malformed" in text or "not a database" in text:
+        return f"storage {name} is broken ({text}); name another file, or restore this one from a copy"
+    if "locked" in text:
+        return (
+            f"storage {name} was locked for {_WAIT} s ({text}); end what holds it, or use PostgreSQL for many workers"
+        )
+    if "no such table" in text or "UndefinedTable" in type(cause).__name__:
+        return f"storage {name} holds no studies ({text}); name another one"
+    if "readonly" in text or "unable to open" in text or "disk is full" in text:
+        return f"storage {name} cannot be used: {text}; name a file in a folder that can be written"
+    return f"storage {name} cannot be used: {text}; start the server, correct the URL, or name a file such as study.db"
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keeps Optuna, which tells on stderr of every study that it makes, quiet in the block."""
+    logger = logging.getLogger("optuna")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

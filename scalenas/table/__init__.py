@@ -1,0 +1,1 @@
+"""Closed tables: small spaces of which every member was measured, for comparing search algorithms in seconds."""

@@ -1,0 +1,110 @@
+"""Files that a search leaves: rows, pictures and pages."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from scalenas.cost import LIVE
+from scalenas_export.search.chart import Chart, errors, stairs
+from scalenas_export.search.page import write_page
+from scalenas_export.search.picture import CONFIRMED, draw_fronts
+from scalenas_export.search.rows import csv_text, points, trial_rows
+from scalenas_runtime.errors import MissingExtra
+from tests.export.search.made_trials import FRONT, SPACE, five, made, plan
+
+
+def chart(*, confirmed: bool = True) -> Chart:
+    trials = five()
+    again = {2: (9.2, (9.1, 9.4))} if confirmed else {}
+    found = points(trials, plan(trials), FRONT, confirmed=again)
+    return Chart("on <openvino>", "latency, ms", "accuracy, %", found, 12.0, "median of engine_wall")
+
+
+def test_rows_hold_every_trial_with_cost_and_intervals() -> None:
+    trials = [*five(), made(5, 9.0, None, state="failed", failure="it hung")]
+    rows = trial_rows(trials, plan(trials), SPACE)
+    assert [row["front"] for row in rows] == [False, True, True, False, False, False]
+    assert [row["name"] for row in rows] == ["hrnet-w4", None, None, None, None, None]
+    cost = SPACE.cost(trials[2].spec, counting=LIVE)
+    assert (rows[2]["params"], rows[2]["macs"]) == (cost.params, cost.macs)
+    assert (rows[2]["latency"], rows[2]["latency.low"], rows[2]["latency.high"]) == pytest.approx((9.0, 8.82, 9.18))
+    assert rows[2]["latency.ratio"] == pytest.approx(0.9)
+    assert (rows[4]["state"], rows[4]["accuracy"], rows[4]["accuracy.low"]) == ("infeasible", None, None)
+    assert rows[5]["failure"] == "it hung"
+    json.dumps(rows)
+
+
+def test_csv_reads_back() -> None:
+    trials = [*five(), made(5, 9.0, None, state="failed", failure='a "comma", and\na line')]
+    rows = trial_rows(trials, plan(trials), SPACE)
+    back = list(csv.DictReader(io.StringIO(csv_text(rows))))
+    assert [int(row["number"]) for row in back] == list(range(6))
+    assert float(back[1]["latency.high"]) == rows[1]["latency.high"]
+    assert (back[0]["failure"], back[5]["failure"]) == ("", 'a "comma", and\na line')
+
+
+def test_points_are_members_front_or_tried() -> None:
+    found = chart().points
+    assert [point.label for point in found] == ["hrnet-w4", "trial 1", "trial 2", "trial 3"]
+    assert [point.kind for point in found] == ["member", "front", "front", "tried"]
+    assert (found[2].cost, found[2].cost_interval, found[2].confirmed) == (9.2, (9.1, 9.4), True)
+    assert found[2].gain == pytest.approx(52)
+    assert found[2].gain_interval == pytest.approx((49, 55))
+    assert "latency: 9.000 ms (8.820 to 9.180)" in found[2].lines
+
+
+def test_stairs_bound_what_was_reached() -> None:
+    assert stairs(chart(confirmed=False).points) == ([8.0, 9.0, 9.0], [45.0, 45.0, 52.0])
+    below, above = errors(chart().points, "cost")
+    assert below == pytest.approx([0.2, 0.16, 0.1, 0.19])
+    assert above == pytest.approx([0.2, 0.16, 0.2, 0.19])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_picture_shows_members_front_and_confirmed(count: int, tmp_path: Path) -> None:
+    draw_fronts([chart()] * count, tmp_path / "one.png")
+    draw_fronts([chart()] * count, tmp_path / "two.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    picture = cv2.imread(str(tmp_path / "one.png"))
+    assert picture is not None
+    for colour in ("#1f6fb4", "#d1495b", CONFIRMED):
+        blue, green, red = (int(colour[start : start + 2], 16) for start in (5, 3, 1))
+        assert (picture == (blue, green, red)).all(axis=2).any(), colour
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_page([chart(), chart()], tmp_path / f"{name}.html", title="a <search>", table="net  <ms>")
+    text = (tmp_path / "one.html").read_text()
+    assert text == (tmp_path / "two.html").read_text()
+    assert text.count("Plotly.newPlot(") >= 2
+    assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=", text)
+    assert "<h1>a &lt;search&gt;</h1>" in text
+    assert "net  &lt;ms&gt;" in text
+    assert "hrnet-w4" in text
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "plotly"])
+def test_a_missing_package_names_its_extra(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in list(sys.modules):
+        if name.startswith(f"{package}."):
+            monkeypatch.setitem(sys.modules, name, None)
+
+    def write() -> None:
+        if package == "matplotlib":
+            draw_fronts([chart()], tmp_path / "x.png")
+        else:
+            write_page([chart()], tmp_path / "x.html", title="x")
+
+    with pytest.raises(MissingExtra, match=rf"{package} is not installed; .*scalenas-export\[report\]"):
+        write()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,106 @@
+"""Killed workers: nothing is lost, nothing is measured twice, and the sequence is that of an undisturbed run."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scalenas.search import SearchOptions, Study
+from tests.nets.search.search_worker import SETTINGS, run
+
+ROOT = Path(__file__).parents[3]
+WORKER = "tests.nets.search.search_worker"
+
+
+def start(
+    storage: str, log: Path, *, sampler: str = "topology", pause: float = 0.02, **options: object
+) -> subprocess.Popen[bytes]:
+    given = {"sampler": sampler, "options": options, "log": str(log), "pause": pause}
+    return subprocess.Popen([sys.executable, "-m", WORKER, storage, json.dumps(given)], cwd=ROOT)
+
+
+def finished(study: Study) -> list[tuple[object, ...]]:
+    return [(t.number, t.spec.canonical, t.state, dict(t.values), t.origin) for t in study.trials]
+
+
+def lines(log: Path) -> int:
+    return len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
+
+
+def wait_for_lines(log: Path, count: int, worker: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while lines(log) < count and worker.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def test_a_study_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    storage, log = str(tmp_path / "study.db"), tmp_path / "log"
+    moments = random.Random(0)
+    kills = 0
+    while True:
+        worker = start(storage, log, n_trials=40, max_tries=50)
+        # Some candidates in, at a moment that hits any step of the loop: proposing, measuring, writing.
+        wait_for_lines(log, lines(log) + moments.randint(1, 10), worker)
+        time.sleep(moments.uniform(0, 0.03))
+        worker.kill()
+        if worker.wait() == 0:
+            break
+        kills += 1
+        if kills >= 5:
+            assert start(storage, log, n_trials=40, max_tries=50).wait(timeout=240) == 0
+            break
+    found = finished(Study.open(storage))
+    undisturbed = run(None, options=SearchOptions(settings=SETTINGS, n_trials=40))
+    assert found == finished(undisturbed)
+    assert kills >= 3
+    keys = [line.split()[1] for line in log.read_text(encoding="utf-8").splitlines()]
+    assert len(set(keys)) == 40
+    # At most the candidate in flight is measured anew.
+    assert len(keys) <= 40 + kills
+
+
+def test_workers_share_a_study_and_take_over_from_a_dead_one(tmp_path: Path) -> None:
+    storage, log = str(tmp_path / "study.db"), tmp_path / "log"
+    workers = [start(storage, log, pause=0.1, n_trials=24) for _ in range(3)]
+    wait_for_lines(log, 6, workers[0])
+    workers[0].kill()
+    assert [worker.wait(timeout=240) for worker in workers][1:] == [0, 0]
+    study = Study.open(storage)
+    check_nothing_lost_and_none_twice(study, log, 24)
+
+
+def check_nothing_lost_and_none_twice(study: Study, log: Path, count: int) -> None:
+    trials = study.trials
+    assert [trial.number for trial in trials] == list(range(count))
+    assert {trial.state for trial in trials} == {"complete"}
+    assert study.running == 0
+    assert len({trial.candidate.key for trial in trials}) == count
+    keys = [line.split()[1] for line in log.read_text(encoding="utf-8").splitlines()]
+    assert set(keys) == {trial.candidate.key for trial in trials}
+    assert len(keys) <= count + 1
+
+
+def postgresql() -> str | None:
+    file = ROOT / "build" / "postgresql.url"
+    return file.read_text(encoding="utf-8").strip() if file.exists() else None
+
+
+def test_four_workers_on_postgresql_lose_nothing_when_one_is_killed(tmp_path: Path) -> None:
+    url = postgresql()
+    if url is None:
+        pytest.skip("no PostgreSQL server: `make ci-services` starts one")
+    pytest.importorskip("psycopg", reason="psycopg (extra postgresql) is not installed")
+    name, log = f"test-{time.time_ns()}", tmp_path / "log"
+    workers = [start(url, log, pause=0.1, n_trials=32, name=name) for _ in range(4)]
+    wait_for_lines(log, 8, workers[0])
+    workers[0].kill()
+    assert [worker.wait(timeout=240) for worker in workers][1:] == [0, 0, 0]
+    study = Study.open(url, name)
+    check_nothing_lost_and_none_twice(study, log, 32)
+    pids = {line.split()[2] for line in log.read_text(encoding="utf-8").splitlines()}
+    assert len(pids) >= 2
+    study.close()
