@@ -21,6 +21,7 @@ from scalenas_runtime.targets import EngineConfig
 from scalenas_runtime.tasks import Recipe
 
 if TYPE_CHECKING:
+    from scalenas.shared_recalibration import SharedRecalibration
     from scalenas.space import SearchSpace
     from scalenas.spec import SubnetSpec
     from scalenas.static import StaticNet
@@ -71,6 +72,7 @@ class LiveEvaluator:
         self._weights, self._space, self._recipe = weights, space, recipe
         self._instruments = instruments
         self._work: _Work | None = None
+        self._recalibrations: dict[tuple[int, int], SharedRecalibration] = {}
 
     def latency(self, config: EngineConfig) -> Measure:
         """Returns what measures a candidate's latency in milliseconds on an engine."""
@@ -133,13 +135,20 @@ class LiveEvaluator:
         return work.files[what]
 
     def _recalibrate(self, work: _Work) -> None:
-        from scalenas import recalibrate
-
         if work.recalibrated:
             return
         with _timed(work, "recalibration"):
-            recalibrate(work.net, self._instruments.calibration(work.of.recipe).batches(work.of.recipe))
+            self._recalibration(work.of.recipe)(work.net)
         work.recalibrated = True
+
+    def _recalibration(self, recipe: Recipe) -> SharedRecalibration:
+        from scalenas.shared_recalibration import SharedRecalibration
+
+        size = (recipe.height, recipe.width)
+        if size not in self._recalibrations:
+            batches = self._instruments.calibration(recipe).batches(recipe)
+            self._recalibrations[size] = SharedRecalibration(self._space, self._weights.settings, batches)
+        return self._recalibrations[size]
 
 
 class CalibrationPictures:
@@ -168,16 +177,14 @@ class CalibrationPictures:
 
 
 def inherited_net(weights: Weights, space: SearchSpace, spec: SubnetSpec) -> StaticNet:
-    """Returns the static net of a spec with the supernet's weights, in eval mode, its BN statistics as they came.
+    """Returns the static net of a spec with the supernet's very tensors, in eval mode, its BN statistics as they came.
 
     Raises:
         UserError: the weights are of another family or settings.
     """
-    from scalenas import load_into, static_net
+    from scalenas.inheriting import inherit
 
-    net = static_net(spec, space=space)
-    load_into(net, weights)
-    return net.eval()
+    return inherit(weights, spec, space=space)
 
 
 def write_reference(weights: Weights, space: SearchSpace, of: Deployed, path: Path) -> None:
