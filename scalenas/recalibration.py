@@ -81,7 +81,10 @@ def _batch_statistics(net: nn.Module, sums: dict[_BatchNorm, _Sums]) -> Iterator
             module.train()
             # A forward pass then leaves its batch's own statistics behind, which it computes anyway.
             module.momentum = 1.0
-            module.reset_running_stats()
+            # Not torch's reset, which wants a counter of batches; nets in training have none.
+            if module.running_mean is not None and module.running_var is not None:
+                module.running_mean.zero_()
+                module.running_var.fill_(1)
             hooks.append(module.register_forward_pre_hook(_check))
             hooks.append(module.register_forward_hook(partial(_add, sums)))
         yield

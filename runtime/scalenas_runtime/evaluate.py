@@ -20,6 +20,7 @@ from scalenas_runtime.errors import UserError
 from scalenas_runtime.geometry import box_extents
 from scalenas_runtime.metrics import CocoOks, Confusion, Pck, interval, oks_nms
 from scalenas_runtime.metrics.oks import Truth
+from scalenas_runtime.metrics.pck import Reference, has_reference
 from scalenas_runtime.pictures import Picture
 from scalenas_runtime.readers import KeypointData, KeypointPicture, PairData
 from scalenas_runtime.results import PoseResult, SegmentationResult
@@ -91,10 +92,14 @@ class PoseQuestion:
 
 
 def default_metric(recipe: Recipe) -> Metric:
-    """Returns `miou` for segmentation, `oks` for COCO's 17 joints and `pck` for all other joints."""
+    """Returns `miou` for segmentation, `oks` for COCO's 17 joints, and `pck` for others.
+
+    Joints without a torso to measure PCK by are judged by `oks` too, where the recipe has sigmas.
+    """
     if isinstance(recipe, SegmentationRecipe):
         return "miou"
-    return "oks" if set(recipe.joints) == set(COCO_17.joints) else "pck"
+    unmeasured = bool(recipe.sigmas) and not has_reference(recipe.joints, "torso")
+    return "oks" if unmeasured or set(recipe.joints) == set(COCO_17.joints) else "pck"
 
 
 def evaluate_pose(
@@ -191,7 +196,7 @@ class _PoseJudge:
         elif metric in ("pck", "pckh"):
             if detections is not None:
                 raise UserError(f"--metric {metric} compares labelled people one by one, so it needs --boxes gt")
-            reference: Literal["torso", "head"] = "torso" if metric == "pck" else "head"
+            reference: Reference = "torso" if metric == "pck" else "head"
             share = (0.2 if metric == "pck" else 0.5) if alpha is None else alpha
             self._pck = Pck(common, alpha=share, reference=reference)
         else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from scalenas.recalibration import recalibrate
@@ -17,6 +17,7 @@ from scalenas.static import StaticNet
 from scalenas.training.config import EvaluationConfig
 from scalenas.training.pictures import normalised
 from scalenas.training.start import Frame
+from scalenas_runtime.errors import UserError
 from scalenas_runtime.evaluate import (
     Evaluation,
     PoseQuestion,
@@ -24,8 +25,10 @@ from scalenas_runtime.evaluate import (
     evaluate_pose,
     evaluate_segmentation,
 )
+from scalenas_runtime.pictures import Picture
 from scalenas_runtime.pose import PoseEstimator
 from scalenas_runtime.readers import KeypointData, PairData
+from scalenas_runtime.results import PoseResult
 from scalenas_runtime.segmentation import Segmenter
 from scalenas_runtime.session import Array, Feeds, Session, TensorSpec
 from scalenas_runtime.tasks import PoseRecipe, Recipe
@@ -81,6 +84,22 @@ class Judge:
     calibration: Callable[[], NDArray[np.uint8]]
     device: torch.device
 
+    def __post_init__(self) -> None:
+        """Refuses a metric that does not fit before hours of training are spent.
+
+        Raises:
+            UserError: the metric needs joints that are not there, or is of the other task.
+        """
+        if isinstance(self.recipe, PoseRecipe):
+            assert isinstance(self.data, KeypointData)
+            evaluate_pose(_unasked, self.recipe, self.data, question=replace(self._question, limit=0))
+        elif self.config.metric not in (None, "miou"):
+            raise UserError(f"evaluation.metric {self.config.metric} is for joints; segmentation takes miou")
+
+    @property
+    def _question(self) -> PoseQuestion:
+        return PoseQuestion(self.config.metric or default_metric(self.recipe))
+
     def judge(self, net: StaticNet, *, recalibrated: bool, limit: int | None = None) -> Evaluation:
         """Returns the accuracy of a net.
 
@@ -95,7 +114,7 @@ class Judge:
         recipe, data = self.recipe, self.data
         if isinstance(recipe, PoseRecipe):
             assert isinstance(data, KeypointData)
-            question = PoseQuestion(self.config.metric or default_metric(recipe), limit=limit)
+            question = replace(self._question, limit=limit)
             with PoseEstimator(NetSession(net, recipe, device=self.device), recipe) as pose:
                 return evaluate_pose(pose.estimate, recipe, data, question=question)
         assert isinstance(data, PairData)
@@ -112,6 +131,10 @@ class Judge:
     @cached_property
     def _pictures(self) -> NDArray[np.uint8]:
         return self.calibration()
+
+
+def _unasked(picture: Picture, boxes: ArrayLike, *, box_scores: ArrayLike) -> PoseResult:
+    raise AssertionError("no picture was to be judged")
 
 
 def members(frame: Frame) -> dict[str, SubnetSpec]:

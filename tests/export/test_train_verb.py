@@ -89,7 +89,7 @@ def test_a_net_for_joints_of_ones_own_is_tuned_in_one_command(place: Path, capsy
         "phase=finetune",
         "model.spec=min",
         "data.path=own.yaml",
-        "evaluation.metric=oks",
+        "evaluation.metric=null",
         "data.augmentation={}",
     ]
     given = [f"model.weights={supernet['weights']}", *changes]
@@ -108,6 +108,7 @@ def test_what_a_user_can_get_wrong_is_one_line(place: Path, capsys: pytest.Captu
         (["config.yaml", "--set", "optimizer.lr=3"], "did you mean `optimiser`"),
         (["config.yaml", "--resume"], "there is no run to resume in runs/train"),
         (["config.yaml", "--set", "data.augmentation.rotatoin=3", "--dry-run"], "did you mean `rotation`"),
+        (["config.yaml", "--set", "evaluation.metric=miou", "--dry-run"], "metric miou is for segmentation"),
         (["config.yaml", "--set", "model.weights=none.safetensors", "--dry-run"], "none.safetensors is not a file"),
     ):
         assert run(["train", *arguments]) == 2

@@ -183,6 +183,9 @@ def test_the_default_metric_follows_task_and_joints() -> None:
     assert default_metric(COCO) == "oks"
     assert default_metric(LSPET) == "pck"
     assert default_metric(STREET) == "miou"
+    own = PoseRecipe(height=64, width=64, joints=("tail", "left_wrist"), sigmas=(0.1, 0.1))
+    assert default_metric(own) == "oks"
+    assert default_metric(PoseRecipe(height=64, width=64, joints=own.joints)) == "pck"
 
 
 def test_a_metric_of_the_other_task_is_refused(people: KeypointData) -> None:

@@ -24,6 +24,14 @@ _ENDS = {
 }
 
 
+Reference = Literal["torso", "head"]
+
+
+def has_reference(joints: Sequence[str], reference: Reference) -> bool:
+    """Returns whether the joints hold both ends of a reference length, without which PCK cannot be taken."""
+    return all(any(name in joints for name in end) for end in _ENDS[reference])
+
+
 @dataclass(frozen=True, slots=True)
 class PckResult:
     """Shares of found joints, 0..1.
@@ -54,9 +62,7 @@ class Pck:
     skipped and counted. Joints that are not labelled do not count; hidden but labelled ones do.
     """
 
-    def __init__(
-        self, joints: Sequence[str], *, alpha: float = 0.2, reference: Literal["torso", "head"] = "torso"
-    ) -> None:
+    def __init__(self, joints: Sequence[str], *, alpha: float = 0.2, reference: Reference = "torso") -> None:
         """Starts empty.
 
         Args:
