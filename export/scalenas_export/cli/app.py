@@ -24,6 +24,7 @@ VERBS = {
     "run": "Run a bundle on pictures, a video or a camera.",
     "eval": "Measure a bundle's accuracy on a data set.",
     "train": "Train a teacher, a supernet or one subnet.",
+    "search": "Search a supernet for the best subnets on your device.",
     "data": "Look at data before training on them.",
     "explain": "Find the step that moves a result, on one picture.",
     "demo": "Run the whole chain on pictures drawn here.",

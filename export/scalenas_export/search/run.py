@@ -23,6 +23,7 @@ from scalenas_export.search.progress import Front, Plan
 from scalenas_export.search.request import Finalist, SearchRequest, SearchResult
 from scalenas_export.search.setup import Frame, enqueued, identity, measures, open_frame, search_plan
 from scalenas_export.search.view import View
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.measure import Plan as MeasurePlan
 from scalenas_runtime.targets import EngineConfig
@@ -50,6 +51,25 @@ class DryRun:
     seconds: float
     set_up_seconds: float
     per_hour: float
+
+    def to_json(self) -> dict[str, Json]:
+        """Returns the figures as JSON values."""
+        return {
+            "candidates": [
+                {"number": trial.number, "state": trial.state, "values": dict(trial.values), "failure": trial.failure}
+                for trial in self.trials
+            ],
+            "seconds": round(self.seconds, 3),
+            "set_up_seconds": round(self.set_up_seconds, 3),
+            "candidates_per_hour": round(self.per_hour, 1),
+        }
+
+    def text(self) -> str:
+        """Returns the figures for people; the view has shown the candidates."""
+        return (
+            f"{len(self.trials)} candidates in {self.seconds:.1f} s, set-up {self.set_up_seconds:.1f} s: about "
+            f"{self.per_hour:.0f} candidates/h on this machine; nothing was stored\n"
+        )
 
 
 def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] = lambda: False) -> SearchResult:

@@ -130,7 +130,7 @@ def search_plan(
 ) -> Plan:
     """Returns what a view must know before the first candidate."""
     objectives, constraints = measured
-    items = (*constraints, *objectives)
+    items: list[Constraint | Objective] = [*constraints, *objectives]
     columns = tuple(dict.fromkeys(item.name for item in items))
     fronts = []
     for config in request.configs:
@@ -149,7 +149,7 @@ def search_plan(
         columns=columns,
         limits={item.name: item.upper for item in constraints},
         units={item.name: item.unit for item in items if item.unit},
-        members={frame.space.live(spec).digest: name for name, spec in reversed(frame.members.items())},
+        members={frame.space.live(spec).digest: name for name, spec in reversed(list(frame.members.items()))},
         n_trials=request.n_trials,
         timeout=request.timeout,
         notes=tuple(notes),
