@@ -238,6 +238,8 @@ class TrainConfig(Record, frozen=True, kw_only=True):
         precision: `bf16` computes under autocast; weights and optimiser stay float32.
         channels_last: Memory format of pictures and weights.
         device: `auto` takes a GPU where torch has one.
+        cuda_graphs: On a GPU, in one process: run the net's operators as CUDA graphs, which is for nets whose kernels
+            are shorter than their launches. Changes nothing on a CPU.
         checkpoint_steps: Steps between checkpoints.
         log_steps: Steps between lines of the log.
         minutes: End cleanly, with a checkpoint, after so many minutes.
@@ -259,6 +261,7 @@ class TrainConfig(Record, frozen=True, kw_only=True):
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    cuda_graphs: bool = False
     checkpoint_steps: int = 500
     log_steps: int = 20
     minutes: float | None = None

@@ -24,6 +24,7 @@ from scalenas.training.judge import Judge
 from scalenas.training.loss import TaskLoss
 from scalenas.training.optimisers import Optimiser
 from scalenas.training.ranks import Ranks, over_ranks
+from scalenas.training.replay import replay_blocks, replay_net
 from scalenas.training.sampling import Sampling
 from scalenas.training.schedules import rate_factor, total_steps
 from scalenas.training.start import Inheritance, frame_of, inherit, new_net, single, teacher_net
@@ -166,6 +167,8 @@ class Run:
                 asked = time.perf_counter()
                 batch = next(feed)
                 waited = time.perf_counter() - asked
+                if number == first:
+                    self._record(batch)
                 specs = self.specs(number)
                 losses = self.step(specs, batch, rate_factor(self.config.schedule, number, self.steps))
                 if not losses.finite:
@@ -221,6 +224,17 @@ class Run:
             round_convolutions(net)
         self.parents["teacher"] = weights.digest
         return Teacher(net, wanted.alpha)
+
+    def _record(self, batch: Batch) -> None:
+        """Records CUDA graphs for pictures of this batch's shape, where they are wanted."""
+        if not (self.config.cuda_graphs and self.device.type == "cuda" and self.place.ranks.world == 1):
+            return
+        x, bf16 = self.step.pictures(batch), self.config.precision == "bf16"
+        spec = self.spec or self.frame.space.max(self.frame.settings, self.frame.inputs)
+        names = [node.name for node in self.frame.space.graph(spec).live()]
+        replay_blocks(self.net, x, spec, names, bf16=bf16)
+        if self.step.teacher is not None:
+            replay_net(self.step.teacher.net, x, bf16=bf16)
 
     def _journal(self, stack: ExitStack) -> Journal | None:
         if not self.place.ranks.first:

@@ -88,9 +88,7 @@ class Step:
             factor: Learning rate as a factor of the largest.
         """
         self.optimiser.zero_grad()
-        x = normalised(batch.pictures.to(self.device, non_blocking=True), self.recipe)
-        if not self.config.channels_last:
-            x = x.contiguous()
+        x = self.pictures(batch)
         target = batch.target.to(self.device, non_blocking=True)
         weight = None if batch.weight is None else batch.weight.to(self.device, non_blocking=True)
         wanted = None
@@ -115,6 +113,11 @@ class Step:
             self.ranks.average_gradients(self.optimiser.parameters.values())
             self.optimiser.step(factor)
         return losses
+
+    def pictures(self, batch: Batch) -> Tensor:
+        """Returns what the nets take of a batch: (B, 3, H, W) on the device, in the configuration's memory format."""
+        x = normalised(batch.pictures.to(self.device, non_blocking=True), self.recipe)
+        return x if self.config.channels_last else x.contiguous()
 
     def _forward(self, x: Tensor, spec: SubnetSpec) -> Tensor:
         return cast(Tensor, self.net(x, spec) if isinstance(self.net, Supernet) else self.net(x))
