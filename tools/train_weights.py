@@ -1,0 +1,193 @@
+"""Trains both small supernets and their baselines side by side on one GPU, in a given time.
+
+    python tools/train_weights.py --root FOLDER_OF_lspet_AND_camvid --out FOLDER --seconds 680
+
+Four runs share the GPU: for pose and for segmentation a teacher and then the supernet that it starts and teaches, and
+HRNet's pattern alone. How many steps each can have is measured under that very load, in short trials before every
+phase, so that all schedules come to their end in time. Under the folder: `<run>/` as `train` leaves it, `steps.json`
+with the steps of every phase, and `driver.log`. The weights are copied to `<run>.safetensors` as soon as they are
+written; judge them with benchmarks/evaluate_members.py, which takes longer than training one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scalenas.training.config import read_config
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "train"
+TRIAL, SUPERNET_TRIAL = 38, 32
+# Shares of the time: the teacher ends after so much, and a run leaves some for writing its weights.
+TEACHER_SHARE, MARGIN = 0.3, 26
+WORKERS = {"pose": 3, "seg": 2}
+
+
+@dataclass
+class Driver:
+    """Starts runs and knows the time.
+
+    Attributes:
+        root: Folder of the data.
+        out: Folder of the runs.
+        seconds: When everything must be there, counted from the start.
+        steps: Steps of the phases that were started, by run.
+    """
+
+    root: Path
+    out: Path
+    seconds: float
+    started: float = field(default_factory=time.monotonic)
+    steps: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    def say(self, text: str) -> None:
+        """Writes a line to the log and to stderr."""
+        line = f"{self.now:6.1f} {text}"
+        with self._lock:
+            print(line, file=sys.stderr, flush=True)
+            with (self.out / "driver.log").open("a", encoding="utf-8") as log:
+                log.write(line + "\n")
+
+    def trial(self, name: str, config: str, sets: Sequence[str], seconds: float) -> float:
+        """Returns steps a second of a run that is thrown away.
+
+        Raises:
+            RuntimeError: the run ended by itself.
+        """
+        folder = self.out / "trials" / name
+        process = self._start(folder, config, [*sets, "schedule.steps=1000000", "log_steps=10"])
+        until = self.now + seconds
+        while self.now < until and process.poll() is None:
+            time.sleep(0.2)
+        if process.poll() is not None:
+            raise RuntimeError(f"{name} ended: {_tail(folder)}")
+        _kill(process)
+        pictures = _rate(folder)
+        rate = pictures / read_config(CONFIGS / f"{config}.yaml").batch
+        shutil.rmtree(folder)
+        self.say(f"{name}: {rate:.2f} steps/s")
+        return max(rate, 0.1)
+
+    def run(self, name: str, config: str, sets: Sequence[str], steps: int) -> Path:
+        """Returns the weights of a run, copied beside its folder.
+
+        Raises:
+            RuntimeError: the run left no weights in time.
+        """
+        with self._lock:
+            self.steps[name] = steps
+            (self.out / "steps.json").write_text(json.dumps(self.steps, indent=1), encoding="utf-8")
+        folder = self.out / name
+        self.say(f"{name}: {steps} steps")
+        process = self._start(folder, config, [*sets, f"schedule.steps={steps}"])
+        weights = folder / "weights.safetensors"
+        while not weights.exists() and process.poll() is None and self.now < self.seconds:
+            time.sleep(0.2)
+        # What follows the weights is their judgement.
+        _kill(process)
+        if not weights.exists():
+            raise RuntimeError(f"{name} left no weights: {_tail(folder)}")
+        self.say(f"{name}: done, {_rate(folder) / read_config(CONFIGS / f'{config}.yaml').batch:.2f} steps/s")
+        return Path(shutil.copy2(weights, self.out / f"{name}.safetensors"))
+
+    def _start(self, folder: Path, config: str, sets: Sequence[str]) -> subprocess.Popen[bytes]:
+        folder.mkdir(parents=True)
+        program = "from scalenas_export.cli import main; main()"
+        command = [sys.executable, "-c", program, "train", str(CONFIGS / f"{config}.yaml"), "--out", str(folder)]
+        command += ["--data-root", str(self.root)]
+        for item in (f"data.workers={WORKERS[config.split('-')[0]]}", "checkpoint_steps=1000000", *sets):
+            command += ["--set", item]
+        # One thread each: the workers and the four runs are the parallelism.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with (folder / "output.txt").open("wb") as output:
+            return subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+
+
+def chain(driver: Driver, task: str, together: threading.Barrier) -> None:
+    """Trains teacher and supernet of a task."""
+    rate = driver.trial(f"{task}-w16-teacher", f"{task}-w16-teacher", [], TRIAL)
+    together.wait()
+    steps = int(rate * (TEACHER_SHARE * (driver.seconds - driver.now) - 12))
+    teacher = driver.run(f"{task}-w16-teacher", f"{task}-w16-teacher", [], max(1, steps))
+    sets = [f"model.weights={teacher}", f"distillation.teacher={teacher}"]
+    rate = driver.trial(f"{task}-w16", f"{task}-w16-supernet", sets, SUPERNET_TRIAL)
+    steps = int(0.93 * rate * (driver.seconds - driver.now - MARGIN))
+    driver.run(f"{task}-w16", f"{task}-w16-supernet", sets, max(1, steps))
+
+
+def alone(driver: Driver, task: str, together: threading.Barrier) -> None:
+    """Trains HRNet's pattern alone; it ends earlier, so that the supernets have the GPU to themselves at the end."""
+    rate = driver.trial(f"{task}-w16-alone", f"{task}-w16-alone", [], TRIAL)
+    together.wait()
+    steps = int(0.88 * rate * (driver.seconds - driver.now - 70))
+    driver.run(f"{task}-w16-alone", f"{task}-w16-alone", [], max(1, steps))
+
+
+def main() -> int:
+    """Trains everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=680)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True)
+    driver, together = Driver(arguments.root, arguments.out, arguments.seconds), threading.Barrier(4)
+    failed: list[str] = []
+
+    def guarded(part: object, task: str) -> None:
+        try:
+            part(driver, task, together)  # type: ignore[operator]
+        except (RuntimeError, threading.BrokenBarrierError) as error:
+            together.abort()
+            failed.append(str(error))
+            driver.say(str(error))
+
+    threads = [threading.Thread(target=guarded, args=(part, task)) for part in (chain, alone) for task in WORKERS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return 1 if failed else 0
+
+
+def _rate(folder: Path) -> float:
+    """Returns pictures a second: the median over the later two thirds of the log."""
+    log = folder / "log.jsonl"
+    if not log.exists():
+        return 0.0
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    rates = [line["pictures_per_second"] for line in lines if "pictures_per_second" in line]
+    return statistics.median(rates[len(rates) // 3 :]) if rates else 0.0
+
+
+def _tail(folder: Path) -> str:
+    return (folder / "output.txt").read_text(encoding="utf-8", errors="replace")[-800:]
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
