@@ -67,7 +67,7 @@ class Row:
         }
 
 
-def recipe_of(weights: Weights, path: Path) -> Recipe:
+def recipe_of(weights: Weights, path: str | Path) -> Recipe:
     """Returns the recipe that the weights carry, or ends the program where they have none."""
     if weights.recipe is None:
         raise UserError(f"{path} has no recipe, so no picture can be judged; weights that `train` wrote have one")
