@@ -40,7 +40,7 @@ def test_any_record_survives_json(some: dict[str, Json], genes: dict[str, Json])
     assert again.to_json() == spec.to_json()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["pose", "segmentation"]), st.sampled_from([2, 18, 32, 48]))
 def test_any_sample_survives_json_and_normalising(seed: int, task: str, width: int) -> None:
     spec = SPACE.sample(np.random.default_rng(seed), settings={"task": task, "width": width})
