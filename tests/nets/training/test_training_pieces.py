@@ -192,9 +192,10 @@ def test_options_of_the_other_task_are_refused(loss: dict[str, object], recipe: 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_valid(path: Path) -> None:
     config = read_config(path)
-    if "smoke" not in path.stem:
+    # The tiny ones train a supernet in one go, without a teacher.
+    if not any(word in path.stem for word in ("smoke", "drawn")):
         assert (config.distillation is not None) == (config.phase == "supernet")
-        assert config.phase in path.stem or "synthetic" in path.stem
+        assert config.phase in path.stem
 
 
 def test_changes_on_the_command_line_win_over_file_and_base(tmp_path: Path) -> None:
