@@ -7,7 +7,7 @@ NATIVE := $(wildcard runtime/native/*)
 PACKAGES := $(shell find scalenas export runtime -name __init__.py)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test format lint types imports tests wheels bench clean
+.PHONY: setup demo test format lint types imports tests ci-services wheels bench clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ imports: setup
 
 tests: setup
 	$(BIN)/pytest
+
+# Servers that some tests need; without them those tests are skipped.
+ci-services: setup
+	$(BIN)/python tools/ci_services.py
 
 wheels: setup
 	$(BIN)/python tools/build_wheels.py

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from scalenas.space import SearchSpace
 from scalenas.spec import SubnetSpec
@@ -133,10 +135,10 @@ class _TrialRecord(Record, frozen=True):
     choices: dict[str, str]
     state: State
     values: dict[str, float]
-    details: dict[str, dict[str, object]]  # type: ignore[assignment]
+    details: dict[str, dict[str, Any]]
     origin: str
     seconds: dict[str, float]
-    predicted: dict[str, float] = {}
+    predicted: dict[str, float] = msgspec.field(default_factory=dict)
     failure: str = ""
 
 

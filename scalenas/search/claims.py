@@ -6,14 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scalenas.search.ledger import Outcome
 from scalenas.search.storage import clock
 from scalenas.search.workers import Owner
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine, Row
+    from sqlalchemy.engine import Engine
 
 # One row per candidate of a study. The draft is what a worker needs that takes the candidate over.
 _TABLE = """
@@ -168,7 +168,7 @@ class Claims:
     def _values(self, more: dict[str, object]) -> dict[str, object]:
         return {"study": self._study, "owner": str(self._owner), "lease": self._lease, **more}
 
-    def _read(self, sql: str, **more: object) -> list[Row[tuple[object, ...]]]:
+    def _read(self, sql: str, **more: object) -> list[Any]:
         from sqlalchemy import text
 
         with self._engine.connect() as connection:

@@ -45,7 +45,8 @@ class Meter:
         seconds: dict[str, float] = {}
         state: State = "complete"
         failure = ""
-        for item in (*self.constraints, *self.objectives):
+        items: list[Objective | Constraint] = [*self.constraints, *self.objectives]
+        for item in items:
             if item.name not in values:
                 start = time.perf_counter()
                 try:

@@ -150,7 +150,7 @@ def make_head(
         UserError: settings or inputs are not valid, or a measure to predict is unknown.
     """
     settings = space.settings(options.settings)
-    names = [item.name for item in (*constraints, *objectives)]
+    names = [*(item.name for item in constraints), *(item.name for item in objectives)]
     for name in options.predict:
         if name not in names:
             raise UserError(f"cannot predict {name!r}; this search measures {', '.join(names)}")

@@ -60,9 +60,9 @@ def place_features(space: SearchSpace, spec: SubnetSpec) -> dict[Block, int]:
 class AdditivePredictor:
     """A constant plus a price for every kind of block.
 
-    Prices are drawn towards a coarse model, a constant, one price per operator and one per multiply-add, which a handful
-    of measurements already settles; how strongly is decided by leaving one measurement out at a time. Residuals count
-    relative to the measured value.
+    Prices are drawn towards a coarse model, a constant, one price per operator and one per multiply-add, which a
+    handful of measurements already settles; how strongly is decided by leaving one measurement out at a time.
+    Residuals count relative to the measured value.
     """
 
     def __init__(self, *, non_negative: bool = True) -> None:
@@ -98,11 +98,12 @@ class AdditivePredictor:
         if self._fitted is None:
             self._fitted = self._fit()
         constant, prices, coarse = self._fitted
-        total = constant
+        total: float = constant
         for block, count in features.items():
             column = self._columns.get(block)
-            total += count * (prices[column] if column is not None else self._coarse_row(block) @ coarse)
-        return float(total)
+            price = prices[column] if column is not None else self._coarse_row(block) @ coarse
+            total += count * float(price)
+        return total
 
     def _fit(self) -> tuple[float, Array, Array]:
         rows, values = self._rows[-WINDOW:], np.array(self._values[-WINDOW:])
@@ -158,7 +159,7 @@ def shrunk_fit(design: Array, values: Array, prior: Array, *, non_negative: bool
     gram = scaled.T @ scaled
     gram[np.diag_indices_from(gram)] += chosen
     moment = scaled.T @ values + chosen * prior * spread
-    return non_negative_solution(gram, moment) / spread
+    return np.asarray(non_negative_solution(gram, moment) / spread)
 
 
 def non_negative_solution(gram: Array, moment: Array) -> Array:

@@ -58,7 +58,7 @@ def this_worker() -> Owner:
 def _place() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:13]
-        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        space = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
     except OSError:
         boot, space = "unknown", "0"
     return f"{socket.gethostname()}/{boot}/{space}".replace(" ", "_")

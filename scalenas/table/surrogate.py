@@ -73,7 +73,8 @@ def fit_column(column: Column, nets: Sequence[tuple[SubnetSpec, float]]) -> Fit:
         count=len(values),
         mape=_short(errors.mape),
         rmse=_short(float(np.sqrt(np.mean((guessed - values) ** 2)))),
-        tau=_short(errors.tau),
+        # Figures that are all equal rank nothing, and JSON has no NaN.
+        tau=_short(errors.tau) if errors.tau == errors.tau else 0.0,
     )
 
 
@@ -88,7 +89,7 @@ def _features(kind: str, spec: SubnetSpec) -> Mapping[str, float]:
         return gene_features(spec)
     # As text, since the file is JSON.
     blocks = block_features(SCALENAS, spec)
-    return {f"{block.operator} {block.shapes} {block.macs}": float(count) for block, count in blocks.items()}
+    return {f"{block.operator} {block.place} {block.macs}": float(count) for block, count in blocks.items()}
 
 
 def _ridge(table: Array, values: Array) -> tuple[float, Array]:

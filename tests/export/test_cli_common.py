@@ -145,8 +145,8 @@ def test_help_lists_every_verb() -> None:
 
 @pytest.mark.parametrize("name", application.VERBS)
 def test_every_verb_prints_help(name: str) -> None:
-    # `data` is a group: what it does stands one word further.
-    words = ["data", "check"] if name == "data" else [name]
+    # `data` and `table` are groups: what they do stands one word further.
+    words = {"data": ["data", "check"], "table": ["table", "show"]}.get(name, [name])
     result = CliRunner().invoke(application.app, [*words, "--help"])
     assert result.exit_code == 0, result.output
     assert "--json" in result.output

@@ -26,6 +26,8 @@ VERBS = {
     "train": "Train a teacher, a supernet or one subnet.",
     "search": "Search a supernet for the best subnets on your device.",
     "data": "Look at data before training on them.",
+    "table": "Build a closed table of nets, ask it, or show it.",
+    "race": "Race search algorithms on a closed table.",
     "explain": "Find the step that moves a result, on one picture.",
     "demo": "Run the whole chain on pictures drawn here.",
 }

@@ -32,7 +32,8 @@ class Nsga2Sampler(Sampler):
     """Optuna's NSGA-II with every gene as a categorical parameter.
 
     The parameters live in a study in memory that is made from the finished trials; the user's storage never sees them.
-    A candidate that breaks a limit stands behind all that keep it; what was not measured of it counts as the worst seen.
+    A candidate that breaks a limit stands behind all that keep it; what was not measured of it counts as the worst
+    seen.
 
     Attributes:
         population: Size of a generation. None: a tenth of the study's trials, 10 to 50.

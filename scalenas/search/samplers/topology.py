@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, asdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
 from scalenas.genes import check_probability
-from scalenas.search.candidates import Trial
+from scalenas.search.candidates import Trial, figure_key
 from scalenas.search.merit import costs, ranked
-from scalenas.search.pareto import crowding, hypervolume
+from scalenas.search.pareto import crowding, front, hypervolume
 from scalenas.search.samplers.base import Context, Proposal, Sampler
+from scalenas.search.samplers.gene_model import REFIT, GeneModel, Similarity, models
 from scalenas.search.samplers.variation import (
     cells,
     check_sizes,
@@ -26,6 +28,29 @@ from scalenas_runtime.canonical import Json
 
 @dataclass(frozen=True, slots=True)
 class TopologySampler(Sampler):
+    """Evolves topologies: children of Pareto-peeled parents by module crossover, fusion and depth mutation.
+
+    Source: Cheng et al., ScaleNAS: One-Shot Learning of Scale-Aware Representations for Visual Recognition (2020),
+    section 3.3. The first candidates come from the family's cells in turn, each a range of depths and odds of a fusion.
+    Beyond the paper, several children are made for a candidate and the one whose predicted figures add most to the
+    front's hypervolume is kept (`offspring=1` is the paper's own way). Predictions are the study's where it has a
+    predictor, and otherwise those of a model over genes that is fitted to the trials so far.
+
+    Attributes:
+        initial: How many candidates come from cells. None: a tenth of the study's trials, each cell at least once, at
+            most 1,000.
+        parents: How many of the best trials have children. None: a twentieth of the study's trials, 10 to 100.
+        crossover: Probability, per module, to take the second parent's.
+        mutation: Probability of a change per gene with two choices, such as a fusion. The number of changes is drawn
+            between one gene and this share, evenly on a logarithmic scale, so that some children stay close.
+        depth_mutation: The same for genes with more choices, such as depths.
+        offspring: Children that are made for one candidate; the best by prediction is kept.
+        unscreened: Share of the candidates that are taken as they come, so that predictions cannot lock a search in.
+
+    Raises:
+        UserError: a size or probability is out of range.
+    """
+
     name: ClassVar[str] = "topology"
 
     initial: int | None = None
@@ -33,86 +58,117 @@ class TopologySampler(Sampler):
     crossover: float = 0.25
     mutation: float = 0.1
     depth_mutation: float = 0.1
-    offspring: int = 12
-    adaptive: bool = True
-    cross: float = 1.0
-    near: int = 0
-    slack: float = 0.0
+    offspring: int = 24
+    unscreened: float = 0.1
+    _fits: dict[tuple[str, ...], dict[str, GeneModel]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        check_sizes(initial=self.initial, parents=self.parents, offspring=self.offspring)
+        for name in ("crossover", "mutation", "depth_mutation", "unscreened"):
+            check_probability(name, getattr(self, name))
 
     def propose(self, context: Context, rng: np.random.Generator) -> Proposal:
-        table = gene_table(context)
-        measured = [t for t in context.trials if t.state != "failed"]
+        """Returns a candidate from a cell while there are few trials, and the most promising child afterwards."""
+        measured = [trial for trial in context.trials if trial.state != "failed"]
         budget = context.budget or 500
-        initial = self.initial if self.initial is not None else min(1000, max(len(cells(table)), budget // 5))
+        initial = self.initial or min(1000, max(len(cells(gene_table(context))), budget // 10))
         if len(measured) < initial:
             return Proposal(draw_from_cell(context, rng), draw_choices(context, rng), "initial")
-        count = self.parents if self.parents is not None else min(100, max(10, budget // 20))
-        pool = self._parents(context, count)
-        if context.rank is None:
-            return self._child(context, table, pool, rng)
-        return self._chosen(context, pool, [self._child(context, table, pool, rng) for _ in range(self.offspring)])
+        pool = _parents(context, self.parents or min(100, max(10, budget // 20)))
+        if self.offspring == 1 or rng.random() < self.unscreened:
+            return self._child(context, pool, rng)
+        known = {trial.candidate.figure for trial in measured}
+        children: dict[str, Proposal] = {}
+        for _ in range(self.offspring):
+            child = self._child(context, pool, rng)
+            children.setdefault(figure_key(context.space.live(child.spec).digest, child.choices), child)
+        fresh = [child for key, child in children.items() if key not in known]
+        if not fresh:
+            return next(iter(children.values()))
+        return fresh[_most_promising(context, self._predicted(context, fresh, measured))]
 
-    def _child(self, context, table, pool, rng):
-        first = pool[int(rng.integers(len(pool)))]
-        second = pool[int(rng.integers(len(pool)))]
-        if self.near and first.state == "complete":
-            g = context.goals[0].name
-            order = sorted((t for t in pool if t.state == "complete"), key=lambda t: t.values[g])
-            at = order.index(first)
-            lo, hi = max(0, at - self.near), min(len(order), at + self.near + 1)
-            second = order[int(rng.integers(lo, hi))]
-        spec = first.spec
-        if rng.random() < self.cross:
-            spec = context.space.crossover(spec, second.spec, rng, probability=self.crossover)
-        top = max(self.mutation, 1 / len(table))
-        shrink = np.exp(rng.uniform(np.log(1 / len(table) / top), 0)) if self.adaptive and top * len(table) > 1 else 1.0
-        boost = shrink * (1 + 0.5 * context.attempt)
+    def options(self) -> dict[str, Json]:
+        """Returns the options."""
+        return {
+            "initial": self.initial,
+            "parents": self.parents,
+            "crossover": self.crossover,
+            "mutation": self.mutation,
+            "depth_mutation": self.depth_mutation,
+            "offspring": self.offspring,
+            "unscreened": self.unscreened,
+        }
+
+    def _child(self, context: Context, pool: Sequence[Trial], rng: np.random.Generator) -> Proposal:
+        table = gene_table(context)
+        first, second = (pool[int(rng.integers(len(pool)))] for _ in range(2))
+        spec = context.space.crossover(first.spec, second.spec, rng, probability=self.crossover)
+        least = 1 / len(table)
+        # Another attempt at a known key goes further.
+        share = float(np.exp(rng.uniform(np.log(least), 0.0))) * (1 + 0.5 * context.attempt)
         rates = mutation_rates(
-            table,
-            min(1, max(self.mutation * boost, 1 / len(table))),
-            min(1, max(self.depth_mutation * boost, 1 / len(table))),
+            table, max(least, self.mutation * min(share, 1.0)), max(least, self.depth_mutation * min(share, 1.0))
         )
+        if context.attempt:
+            rates = {kind: min(1.0, rate * (1 + 0.5 * context.attempt)) for kind, rate in rates.items()}
         spec = context.space.mutate(spec, rng, rates=rates)
         return Proposal(spec, vary_choices(context, (first, second), rng, crossover=0.25, mutation=0.1), "offspring")
 
-    def _chosen(self, context, pool, children):
-        guesses = [context.rank(c.spec, c.choices) for c in children]
-        kept = [
-            i
-            for i, g in enumerate(guesses)
-            if all(g.get(n, u) <= u * (1 + self.slack) for n, u in context.limits.items())
-        ]
-        if not kept:
-            over = [sum(max(0, g.get(n, u) - u) for n, u in context.limits.items()) for g in guesses]
-            return children[int(np.argmin(over))]
-        names = [g.name for g in context.goals]
-        if all(n in guesses[i] for i in kept for n in names):
-            done = [t for t in context.trials if t.state == "complete"]
-            points = costs(done, context.goals)
-            ref = points.max(axis=0) + 0.1 * (np.ptp(points, axis=0) + 1e-9)
-            gains = [
-                self._gain(points, ref, np.array([g.cost(guesses[i][g.name]) for g in context.goals])) for i in kept
-            ]
-            return children[kept[int(np.argmax(gains))]]
-        return children[kept[0]]
+    def _predicted(
+        self, context: Context, children: Sequence[Proposal], measured: Sequence[Trial]
+    ) -> list[dict[str, float]]:
+        """Returns the predicted figures of each child: the study's own predictions go before the model over genes."""
+        guesses = [dict(context.rank(child.spec, child.choices)) if context.rank else {} for child in children]
+        wanted = {*context.limits, *(goal.name for goal in context.goals)}
+        if all(wanted <= set(guess) for guess in guesses):
+            return guesses
+        similarity = Similarity(gene_table(context), context)
+        # Some of the newest trials wait for the next fit: how many follows from the trials alone.
+        seen = measured[: len(measured) // REFIT * REFIT]
+        key = tuple(trial.candidate.key for trial in seen)
+        if key not in self._fits:
+            self._fits.clear()
+            self._fits[key] = models(context, similarity, seen)
+        places = [similarity.place(child.spec, [child.choices[name] for name in context.choices]) for child in children]
+        for name, model in self._fits[key].items():
+            for guess, value in zip(guesses, model.predict(places).tolist(), strict=True):
+                guess.setdefault(name, value)
+        return guesses
 
-    def _gain(self, points, ref, new):
-        base = hypervolume(points, ref)
-        gain = hypervolume(np.vstack([points, new]), ref) - base
-        if gain > 0:
-            return gain
-        span = np.ptp(points, axis=0) + 1e-9
-        return -float(np.min(np.max((new - points) / span, axis=1)))
 
-    def _parents(self, context, count):
-        fronts = ranked(context.trials, context.goals, context.limits, count=count)
-        pool = []
-        for front in fronts:
-            if front[0].state == "complete" and len(front) > 2:
-                order = np.argsort(-crowding(costs(front, context.goals)), kind="stable")
-                front = [front[i] for i in order]
-            pool += front
-        return pool[:count]
+def _parents(context: Context, count: int) -> list[Trial]:
+    """Returns the best trials, front after front; of the last front those that stand alone."""
+    pool: list[Trial] = []
+    for peeled in ranked(context.trials, context.goals, context.limits, count=count):
+        if peeled[0].state == "complete":
+            order = np.argsort(-crowding(costs(peeled, context.goals)), kind="stable")
+            peeled = [peeled[index] for index in order.tolist()]
+        pool += peeled
+    return pool[:count]
 
-    def options(self):
-        return asdict(self)
+
+def _most_promising(context: Context, guesses: Sequence[dict[str, float]]) -> int:
+    """Returns the index of the child that adds most to the front, of those that are predicted to keep the limits."""
+    over = [
+        sum(max(0.0, guess.get(name, upper) / upper - 1) for name, upper in context.limits.items()) for guess in guesses
+    ]
+    kept = [index for index, excess in enumerate(over) if excess <= 0]
+    if not kept:
+        return int(np.argmin(over))
+    done = [trial for trial in context.trials if trial.state == "complete"]
+    if not done or not all(goal.name in guesses[index] for goal in context.goals for index in kept):
+        return kept[0]
+    points = costs(done, context.goals)
+    span = np.ptp(points, axis=0) + 1e-12
+    limit = points.max(axis=0) + 0.1 * span
+    best = points[front(points)]
+    children = np.array([[goal.cost(guesses[index][goal.name]) for goal in context.goals] for index in kept])
+    whole = hypervolume(best, limit)
+    gains = []
+    for child in children:
+        gain = hypervolume(np.vstack([best, child]), limit) - whole
+        # Behind the front, how far behind decides.
+        gains.append(gain if gain > 0 else -float(np.min(np.max((child - best) / span, axis=1))))
+    return kept[int(np.argmax(gains))]

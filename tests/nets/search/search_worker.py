@@ -15,8 +15,9 @@ from examples.own_space import SPACE as TINY
 from scalenas.registry import get_space
 from scalenas.search import Candidate, Constraint, Objective, SearchOptions, Study, get_sampler, search
 from scalenas.space import SearchSpace
+from scalenas_runtime.canonical import Json
 
-SETTINGS = {"width": 16, "modules": [1, 1, 1], "joints": 14}
+SETTINGS: dict[str, Json] = {"width": 16, "modules": [1, 1, 1], "joints": 14}
 
 
 def space(name: str = "scalenas") -> SearchSpace:

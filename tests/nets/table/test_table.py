@@ -1,0 +1,147 @@
+"""Closed tables: what they answer, how they are put together, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from scalenas.search.pareto import dominates
+from scalenas.table.accuracies import Accuracy
+from scalenas.table.build import Latency, append_latency, assembled, read_latencies
+from scalenas.table.lines import append_line, read_lines
+from scalenas.table.nets import members, others
+from scalenas.table.record import read_table, write_table
+from scalenas.table.space import SPACE
+from scalenas.table.table import Table, load
+from scalenas.table.wilcoxon import signed_rank
+from scalenas_runtime.canonical import Json
+from scalenas_runtime.errors import UserError
+from tests.nets.search.drawn_table import ACCURACY, INPUTS, LATENCY, SETTINGS, drawn_record, drawn_table
+
+SMALL: dict[str, Json] = {"width": 4, "modules": [1, 1, 1], "depths": [2, 3], "stage1_blocks": 1, "joints": 3}
+SIZE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return Table(drawn_record(), name="drawn")
+
+
+def test_all_members_are_different_nets_in_the_order_of_their_index() -> None:
+    specs = list(SPACE.specs(SETTINGS, INPUTS))
+    assert len(specs) == SPACE.size(SETTINGS) == 1024
+    assert [SPACE.index(spec) for spec in specs[::37]] == list(range(0, 1024, 37))
+    assert len({SPACE.live(spec).digest for spec in specs}) == 1024
+    rng = np.random.default_rng(0)
+    child = SPACE.mutate(SPACE.crossover(specs[3], specs[900], rng), rng)
+    assert 0 <= SPACE.index(child) < 1024
+
+
+def test_figures_are_those_of_the_file_and_noise_follows_from_the_seed(table: Table, tmp_path: Path) -> None:
+    spec = list(SPACE.specs(SETTINGS, INPUTS))[517]
+    again = load(drawn_table(tmp_path))
+    assert table.query(spec) == again.query(spec)
+    assert table.query(spec)[LATENCY] == table.values(LATENCY)[517]
+    noisy = table.query(spec, seed=3)
+    assert noisy == table.query(spec, seed=3)
+    ratio = noisy[LATENCY] / table.query(spec)[LATENCY] - 1
+    assert min(abs(ratio - each) for each in table.column(LATENCY).noise) < 1e-9
+    assert noisy[ACCURACY] == table.query(spec)[ACCURACY]
+
+
+def test_the_front_is_what_nobody_dominates(table: Table) -> None:
+    goals = table.goals()
+    points = table.points(goals)
+    found = set(table.front(goals))
+    for index in range(0, 1024, 11):
+        assert (index in found) == (not any(dominates(other, points[index]) for other in points))
+    assert (table.reference(goals) > points.max(axis=0)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"schema": "scalenas.table/9"}, "schema is 'scalenas.table/9'"),
+        ({"space": "other"}, "the space is 'other'"),
+        ({"columns": []}, "needed is at least one"),
+    ],
+)
+def test_damaged_tables_say_what_is_wrong(tmp_path: Path, change: dict[str, object], text: str) -> None:
+    path = drawn_table(tmp_path)
+    value = json.loads(gzip.decompress(path.read_bytes())) | change
+    path.write_bytes(gzip.compress(json.dumps(value).encode()))
+    with pytest.raises(UserError, match=text):
+        read_table(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="is not a table, or damaged"):
+        read_table(path)
+
+
+def test_unknown_tables_latencies_and_specs_are_refused(table: Table) -> None:
+    with pytest.raises(UserError, match="no table is called 'none'"):
+        load("none")
+    with pytest.raises(UserError, match="latency of drawn"):
+        table.goals("tensorrt:cuda0/fp16")
+    whole = others(SETTINGS, (128, 96), 1)[0]
+    with pytest.raises(UserError, match="has no surrogate"):
+        table.query(whole)
+
+
+def test_lines_survive_a_kill_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    append_line(path, {"a": 1})
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write('{"b": ')
+    append_line(path, {"c": 3})
+    assert read_lines(path) == [{"a": 1}, {"c": 3}]
+    path.write_text("nonsense\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 1 is not JSON"):
+        read_lines(path)
+
+
+def test_a_table_is_put_together_from_lines_with_noise_and_surrogate(tmp_path: Path) -> None:
+    full = others(SMALL, SIZE, 12)
+    nets = [*members(SMALL, SIZE), *full]
+    file = tmp_path / "t.latencies.jsonl"
+    assert read_latencies(file) == []
+    depth = {spec.digest: 1.0 + 0.1 * index for index, spec in enumerate(nets)}
+    for spec in nets:
+        for repeat, factor in enumerate((0.99, 1.01) if spec is nets[0] else (1.0,)):
+            append_latency(
+                file,
+                Latency(
+                    spec=spec.digest,
+                    target="a:cpu/fp32",
+                    repeat=repeat,
+                    milliseconds=depth[spec.digest] * factor,
+                    run={},
+                ),
+            )
+    judged = [Accuracy(spec=spec.digest, metric="pck", value=0.5, interval=None, run={"weights": "w"}) for spec in nets]
+    record = assembled(SMALL, SIZE, read_latencies(file), judged, full=full)
+    write_table(tmp_path / "t.json.gz", record)
+    opened = load(tmp_path / "t.json.gz")
+    assert opened.values("latency a:cpu/fp32") == pytest.approx([depth[spec.digest] for spec in nets[: -len(full)]])
+    assert sorted(opened.column("latency a:cpu/fp32").noise) == pytest.approx([-0.01 * 2**0.5, 0.01 * 2**0.5], abs=1e-6)
+    assert [fit.count for fit in record.fits] == [len(nets), len(nets)]
+    assert opened.query(full[0])["accuracy"] == pytest.approx(0.5)
+    with pytest.raises(UserError, match=r"1 of .* members have no figure"):
+        assembled(SMALL, SIZE, read_latencies(file)[2:], judged)
+    other = Accuracy(spec="x", metric="pck", value=0.5, interval=None, run={"weights": "v"})
+    with pytest.raises(UserError, match="of 2 runs"):
+        assembled(SMALL, SIZE, read_latencies(file), [*judged, other])
+
+
+@pytest.mark.parametrize("count", [4, 12, 30])
+def test_the_signed_rank_test_equals_scipys(count: int) -> None:
+    differences = np.random.default_rng(count).normal(0.3, 1, count).tolist()
+    found = signed_rank(differences)
+    assert found.p == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue)
+    assert signed_rank([0.0, 0.0]).p == 1.0
+    with pytest.raises(UserError, match="finite differences"):
+        signed_rank([float("nan")])
