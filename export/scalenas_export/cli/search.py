@@ -37,6 +37,7 @@ _SAME = (
     "warm_start",
     "replay",
     "finalists",
+    "final_grade",
     "export_best",
     "device_timeout",
 )
@@ -73,7 +74,8 @@ _SAME = (
 @click.option("--enqueue", multiple=True, metavar="SPEC", help="Measure this net first, after HRNet's; again for more.")
 @click.option("--warm-start", metavar="OLD.db", help="Measure the front of an earlier study first.")
 @click.option("--replay", type=_FOLDER, metavar="RECORDS.jsonl", help="Take figures from a file in place of measuring.")
-@click.option("--finalists", type=int, default=3, show_default=True, help="Measure so many again at grade report.")
+@click.option("--finalists", type=int, default=3, show_default=True, help="Measure so many again, in fresh processes.")
+@click.option("--final-grade", type=click.Choice(["standard", "report"]), default="report", show_default=True)
 @click.option("--export-best", type=int, default=0, metavar="K", help="Make bundles of the best K finalists.")
 @click.option("--device-timeout", type=float, default=120.0, show_default=True, help="Seconds a device may be silent.")
 @click.option("--dry-run", is_flag=True, help="Measure three candidates, print candidates an hour, and stop.")

@@ -79,7 +79,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
             markersize=13,
             markerfacecolor="none",
             markeredgecolor=CONFIRMED,
-            label="confirmed at grade report",
+            label="measured again in fresh processes",
             zorder=4,
         )
     for point in chart.points:

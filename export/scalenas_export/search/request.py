@@ -54,7 +54,8 @@ class SearchRequest:
         enqueue: Names or spec files that are measured first, after HRNet's members.
         warm_start: Storage of an earlier study whose front is measured next.
         replay: A `records.jsonl` whose figures are taken in place of measuring.
-        finalists: So many nets are measured again at grade `report`.
+        finalists: So many nets are measured again, in fresh processes.
+        final_grade: How thoroughly; `standard` takes a tenth of the time and promises less.
         export_best: So many of the finalists become bundles in `folder`.
         device_timeout: Seconds that a device may be silent on top of the timed seconds.
 
@@ -87,6 +88,7 @@ class SearchRequest:
     warm_start: str | None = None
     replay: Path | None = None
     finalists: int = 3
+    final_grade: str = "report"
     export_best: int = 0
     device_timeout: float = 120.0
 

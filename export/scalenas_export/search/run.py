@@ -89,6 +89,7 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
     """
     frame = open_frame(request)
     storage = request.storage or str(request.folder / "study.db")
+    _check_choices(request, frame)
     headlines = _earlier(request, frame, storage)
     with ExitStack() as held:
         live = held.enter_context(_Live(request, frame, headlines))
@@ -115,6 +116,7 @@ def dry_run(request: SearchRequest, *, view: View) -> DryRun:
     started = time.monotonic()
     short = replace(request, n_trials=DRY_TRIALS, replay=None, warm_start=None, enqueue=())
     frame = open_frame(short)
+    _check_choices(short, frame)
     with _Live(short, frame, {}) as live:
         live.warm()
         watch = _Watch(short, frame, view, lambda: False)
@@ -217,6 +219,12 @@ class _Watch:
         return self.hopeless or self.asked()
 
 
+def _check_choices(request: SearchRequest, frame: Frame) -> None:
+    """Finds a wrong sampler or net to enqueue before pictures are read and engines are opened."""
+    get_sampler(request.sampler, **request.sampler_options)
+    enqueued(request, frame)
+
+
 def _earlier(request: SearchRequest, frame: Frame, storage: Storage) -> dict[str, float]:
     """Returns the reference's headlines of a study that is there, in milliseconds by target; none for a new one."""
     file = re.fullmatch(r"(?:sqlite:///)?([^:]+)", str(storage))
@@ -284,12 +292,15 @@ def _confirmed(live: _Live, study: Study, view: View) -> list[Finalist]:
             entries = [_entry(live, trial, config, member=False) for trial in trials] + (shown if number == 0 else [])
             if not entries:
                 break
-            view.note(
-                f"measuring {', '.join(entry.label for entry in entries)} again on {config.target}, at grade report"
-            )
+            names = ", ".join(entry.label for entry in entries)
+            view.note(f"measuring {names} again on {config.target}, at grade {live.request.final_grade}")
             budget = live.request.latency_ms
             done = confirm(
-                entries, live.request.question, budget=budget, plan=MeasurePlan(timeout=live.request.device_timeout)
+                entries,
+                live.request.question,
+                budget=budget,
+                grade=live.request.final_grade,
+                plan=MeasurePlan(timeout=live.request.device_timeout),
             )
             found += [each for each in done if not each.member]
             members += [each for each in done if each.member]

@@ -18,7 +18,9 @@ def latency_meaning(request: SearchRequest, reference: str, *, confirmed: bool, 
         place += f", precision one of {', '.join(request.precisions)}"
     grades = f"candidates at grade search, drift-corrected against {reference} in the same process"
     if confirmed:
-        grades += "; finalists at grade report, in fresh processes, some with the engine built anew, 95 % intervals"
+        grades += f"; finalists at grade {request.final_grade}, in fresh processes, 95 % intervals"
+        if request.final_grade == "report":
+            grades += ", some with the engine built anew"
     return f"Latency: {request.question} on {place}; {grades}."
 
 
@@ -67,10 +69,11 @@ def promise(request: SearchRequest, finalists: Sequence[Finalist]) -> str:
         return ""
     found = [finalist for finalist in finalists if not finalist.member]
     kept = [finalist.label for finalist in found if finalist.keeps]
-    budget = f"{request.latency_ms:g} ms"
+    targets = ", ".join(str(config.target) for config in request.configs)
+    budget = f"{request.question} at most {request.latency_ms:g} ms on {targets}"
     if kept:
-        return f"Budget {budget}: kept by {', '.join(dict.fromkeys(kept))} (upper end of the 95 % interval)."
-    return f"Budget {budget}: the upper end of no finalist's 95 % interval keeps it."
+        return f"Budget, {budget}: kept by {', '.join(dict.fromkeys(kept))} (upper end of the 95 % interval)."
+    return f"Budget, {budget}: the upper end of no finalist's 95 % interval keeps it."
 
 
 def _count(number: int, unit: str) -> str:
