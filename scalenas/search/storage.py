@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 Storage = str | Path
 _WAIT = 60
+_TRIES = 6
 _SQLITE_MAGIC = b"SQLite format 3\x00"
 
 
@@ -51,10 +54,8 @@ def open_database(storage: Storage, *, create: bool) -> optuna.storages.RDBStora
         UserError: it cannot be reached, is not there, is broken, or is no storage of studies.
         MissingExtra: Optuna or the database's driver is not installed.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise missing_extra("optuna", "search") from None
+    if importlib.util.find_spec("optuna") is None:
+        raise missing_extra("optuna", "search")
     url = storage_url(storage)
     if url.startswith("sqlite"):
         _prepare_file(url, create=create)
@@ -63,7 +64,7 @@ def open_database(storage: Storage, *, create: bool) -> optuna.storages.RDBStora
         arguments = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
     with storage_errors(storage), quiet_optuna():
         try:
-            database = optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_table_creation=not create)
+            database = _connected(url, arguments, create=create)
         except ImportError:
             raise missing_extra("psycopg", "postgresql") from None
         except RuntimeError as error:
@@ -108,6 +109,24 @@ def _shown(text: str) -> str:
     if not separator or not at or ":" not in account:
         return text
     return f"{scheme}://{account.partition(':')[0]}:***@{host}"
+
+
+def _connected(url: str, arguments: dict[str, Any], *, create: bool) -> optuna.storages.RDBStorage:
+    import optuna
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for attempt in range(_TRIES):
+        try:
+            return optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_table_creation=not create)
+        except (SQLAlchemyError, StorageInternalError) as error:
+            text = f"{error} {error.__cause__}"
+            # Another worker is making the same tables: they are there the next time.
+            taken = any(words in text for words in ("already exists", "duplicate key", "UNIQUE constraint"))
+            if not (create and taken) or attempt == _TRIES - 1:
+                raise
+        time.sleep(0.2 * (attempt + 1))
+    raise AssertionError("unreachable")
 
 
 def _prepare_file(url: str, *, create: bool) -> None:

@@ -188,4 +188,8 @@ def _sampler_class(space: Mapping[str, BaseDistribution]) -> type[NSGAIISampler]
         def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
             return {name: distribution for name, distribution in space.items() if not distribution.single()}
 
+        def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+            # Optuna gives another order the first time than from its cache, which a killed search starts without.
+            return sorted(super().get_parent_population(study, generation), key=lambda trial: trial.number)
+
     return KnownSpace

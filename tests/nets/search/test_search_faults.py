@@ -37,6 +37,7 @@ def wait_for_lines(log: Path, count: int, worker: subprocess.Popen[bytes]) -> No
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_a_study_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     storage, log = str(tmp_path / "study.db"), tmp_path / "log"
     moments = random.Random(0)
@@ -63,6 +64,7 @@ def test_a_study_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path
     assert len(keys) <= 40 + kills
 
 
+@pytest.mark.slow
 def test_workers_share_a_study_and_take_over_from_a_dead_one(tmp_path: Path) -> None:
     storage, log = str(tmp_path / "study.db"), tmp_path / "log"
     workers = [start(storage, log, pause=0.1, n_trials=24) for _ in range(3)]
@@ -89,6 +91,7 @@ def postgresql() -> str | None:
     return file.read_text(encoding="utf-8").strip() if file.exists() else None
 
 
+@pytest.mark.slow
 def test_four_workers_on_postgresql_lose_nothing_when_one_is_killed(tmp_path: Path) -> None:
     url = postgresql()
     if url is None:

@@ -25,6 +25,7 @@ def test_anytime_volume_is_that_of_all_points_so_far() -> None:
     assert curve[30:].tolist() == [curve[29]] * 3
 
 
+@pytest.mark.slow
 def test_topology_evolution_is_ahead_of_random_and_nsga2(tmp_path: Path) -> None:
     race = Race(str(drawn_table(tmp_path)), {"random": {}, "nsga2": {}, "topology": {}}, seeds=(0, 1), n_trials=50)
     raced = run_race(race)

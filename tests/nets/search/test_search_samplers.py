@@ -1,0 +1,163 @@
+"""What every sampler keeps to, and how samplers are found."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from scalenas.search import (
+    Candidate,
+    Constraint,
+    Context,
+    MeasureFailed,
+    Objective,
+    Proposal,
+    Sampler,
+    SearchOptions,
+    Study,
+    get_sampler,
+    list_samplers,
+    search,
+)
+from scalenas.table.space import SPACE
+from scalenas_runtime.canonical import Json
+from scalenas_runtime.errors import UserError
+
+NAMES = ["topology", "aging", "random", "nsga2"]
+SETTINGS: dict[str, Json] = {"width": 4, "modules": [1, 1, 1], "stage1_blocks": 1, "joints": 3}
+INPUTS = {"image": (3, 64, 64)}
+
+
+def cost(candidate: Candidate) -> float:
+    return SPACE.cost(candidate.spec).macs / 1e6
+
+
+def merit(candidate: Candidate) -> float:
+    genes = [len(str(value)) + (value if isinstance(value, int) else 0) for value in candidate.spec.genes.values()]
+    return float(np.sqrt(sum(genes)))
+
+
+def flaky(candidate: Candidate) -> float:
+    if int(candidate.digest[:2], 16) < 40:
+        raise MeasureFailed("the device went away")
+    return merit(candidate)
+
+
+def ran(
+    sampler: Sampler | str,
+    *,
+    seed: int = 0,
+    n_trials: int = 36,
+    upper: float | None = None,
+    measure: Callable[[Candidate], float] = merit,
+    choices: dict[str, tuple[str, ...]] | None = None,
+) -> Study:
+    limits = [] if upper is None else [Constraint("cost", cost, upper)]
+    goals = [Objective("cost", cost, "minimize"), Objective("merit", measure, "maximize")]
+    options = SearchOptions(settings=SETTINGS, inputs=INPUTS, seed=seed, n_trials=n_trials, choices=choices or {})
+    return search(SPACE, goals, limits, sampler, None, options=options)
+
+
+def keys(study: Study) -> list[str]:
+    return [trial.candidate.key for trial in study.trials]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_and_figures_give_the_same_valid_candidates_none_twice(name: str) -> None:
+    study = ran(name)
+    assert keys(study) == keys(ran(name))
+    assert keys(study) != keys(ran(name, seed=1))
+    assert len(set(keys(study))) == 36
+    for trial in study.trials:
+        SPACE.validate(trial.spec)
+        assert SPACE.normalise(trial.spec) == trial.spec
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_limits_failures_and_choices_do_not_stop_a_sampler(name: str) -> None:
+    middle = float(np.median([trial.values["cost"] for trial in ran("random").trials]))
+    study = ran(name, upper=middle, measure=flaky, choices={"precision": ("fp32", "bf16"), "size": ("64x64",)})
+    states = {trial.state for trial in study.trials}
+    assert "complete" in states
+    assert len(set(keys(study))) == 36
+    assert {trial.choices["precision"] for trial in study.trials} == {"fp32", "bf16"}
+    for trial in study.trials:
+        assert (trial.state == "infeasible") == (trial.values["cost"] > middle)
+        assert ("merit" in trial.values) == (trial.state == "complete")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_proposal_depends_on_context_and_random_numbers_alone(name: str) -> None:
+    study = ran(name)
+    trials = list(study.trials)
+
+    def proposed(sampler: Sampler) -> Proposal:
+        context = Context(SPACE, SETTINGS, INPUTS, {}, trials, study.goals, {}, len(trials), budget=60)
+        return sampler.propose(context, np.random.default_rng(5))
+
+    used = get_sampler(name)
+    first = proposed(used)
+    assert proposed(used) == first == proposed(get_sampler(name))
+
+
+def test_predictions_of_the_study_go_before_the_model_over_genes() -> None:
+    study = ran("random")
+    table = SPACE.gene_table(SPACE.settings(SETTINGS))
+    asked = []
+
+    def rank(spec: object, choices: object) -> dict[str, float]:
+        asked.append(spec)
+        return {"cost": float(len(asked)), "merit": 1.0}
+
+    context = Context(SPACE, SETTINGS, INPUTS, {}, study.trials, study.goals, {}, 36, rank=rank, budget=60)
+    sampler = get_sampler("topology", unscreened=0.0, offspring=6)
+    proposal = sampler.propose(context, np.random.default_rng(0))
+    assert 1 <= len(asked) <= 6
+    # Equal merit, growing cost: the first one is the cheapest.
+    assert proposal.spec == asked[0]
+    assert len(table) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("topolgy", {}, "unknown sampler 'topolgy'.*topology"),
+        ("topology", {"mutatoin": 0.1}, "mutatoin.*mutation"),
+        ("topology", {"mutation": 1.5}, "mutation is 1.5; a probability is in 0..1"),
+        ("topology", {"parents": 0}, "parents is 0"),
+        ("aging", {"sample": 0}, "sample is 0"),
+        ("nsga2", {"crossover": -1.0}, "crossover is -1"),
+    ],
+)
+def test_bad_samplers_and_options_are_named(name: str, options: dict[str, Json], text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        get_sampler(name, **options)
+
+
+def test_a_sampler_of_another_package_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = importlib.metadata.EntryPoint("mine", f"{__name__}:Smallest", "scalenas.samplers")
+    broken = importlib.metadata.EntryPoint("broken", "no.such.module:Sampler", "scalenas.samplers")
+    odd = importlib.metadata.EntryPoint("odd", "scalenas.search:search", "scalenas.samplers")
+    module = importlib.import_module("scalenas.search.samplers")
+    monkeypatch.setattr(module, "entry_points", lambda group: [point, broken, odd] if group == module.GROUP else [])
+    monkeypatch.setitem(__import__("sys").modules, __name__, __import__("sys").modules[Smallest.__module__])
+    assert list_samplers() == [*NAMES, "broken", "mine", "odd"]
+    study = ran(get_sampler("mine"), n_trials=3)
+    assert study.trials[0].spec == SPACE.min(SETTINGS, INPUTS)
+    assert [trial.origin for trial in study.trials] == ["mine", "fallback", "fallback"]
+    with pytest.raises(UserError, match=r"sampler 'broken' \(no.such.module:Sampler\) cannot be loaded"):
+        get_sampler("broken")
+    with pytest.raises(UserError, match="sampler 'odd' must be a class"):
+        get_sampler("odd")
+
+
+class Smallest(Sampler):
+    """Always the same net."""
+
+    name = "mine"
+
+    def propose(self, context: Context, rng: np.random.Generator) -> Proposal:
+        return Proposal(context.space.min(context.settings, context.inputs), {}, "mine")

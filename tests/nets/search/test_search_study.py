@@ -1,0 +1,170 @@
+"""A study in a storage: what it keeps, what it refuses, and what plain Optuna sees of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scalenas.search import Candidate, Constraint, Measured, Objective, Proposal, SearchOptions, Study, search
+from scalenas_runtime.errors import NothingMeetsBudget, UserError
+from tests.nets.search.search_worker import SETTINGS, cost, merit, run, space
+
+OPTIONS = SearchOptions(settings=SETTINGS, n_trials=12, identity={"supernet": "abc", "target": "openvino:cpu/bf16"})
+
+
+def lines(study: Study) -> list[tuple[object, ...]]:
+    return [(t.number, t.spec, t.state, dict(t.values), t.origin, dict(t.choices)) for t in study.trials]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A finished study."""
+    storage = str(tmp_path_factory.mktemp("study") / "study.db")
+    run(storage, options=OPTIONS).close()
+    return storage
+
+
+def test_a_stored_study_equals_the_one_in_memory_and_goes_on(stored: str, tmp_path: Path) -> None:
+    study = Study.open(stored)
+    assert lines(study) == lines(run(None, options=OPTIONS))
+    study.close()
+    shorter, path = replace(OPTIONS, n_trials=5), str(tmp_path / "study.db")
+    run(path, options=shorter).close()
+    assert lines(run(path, options=OPTIONS)) == lines(Study.open(stored))
+
+
+def test_replayed_records_give_the_same_sequence_without_measuring(stored: str, tmp_path: Path) -> None:
+    study = Study.open(stored)
+    study.write_records(tmp_path / "records.jsonl")
+
+    def never(_: Candidate) -> float:
+        raise AssertionError("nothing may be measured")
+
+    goals = [Objective("cost", never, "minimize"), Objective("merit", never, "maximize")]
+    options = replace(OPTIONS, n_trials=None, replay=tmp_path / "records.jsonl")
+    assert lines(search(space(), goals, [], "topology", None, options=options)) == lines(study)
+    with pytest.raises(UserError, match=r"needs a candidate that .* does not hold"):
+        search(space(), goals, [], "topology", None, options=replace(options, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"identity": {"supernet": "xyz", "target": "openvino:cpu/bf16"}}, 'supernet is "xyz" here and "abc" there'),
+        ({"identity": {"supernet": "abc", "target": "onnxruntime:cpu/fp32"}}, "target is .*fp32.* here and .*bf16"),
+        ({"seed": 4}, "seed is 4 here and 0 there"),
+        ({"settings": {**SETTINGS, "width": 8}}, "settings.width is 8 here and 16 there"),
+        ({"inputs": {"image": (3, 64, 64)}}, "inputs.image is"),
+        ({"choices": {"precision": ("fp32",)}}, "choices.precision is"),
+    ],
+)
+def test_a_study_of_something_else_is_refused_with_what_differs(
+    stored: str, change: dict[str, object], text: str
+) -> None:
+    with pytest.raises(UserError, match=text):
+        run(stored, options=replace(OPTIONS, **change))  # type: ignore[arg-type]
+
+
+def test_another_sampler_or_limit_is_another_study(stored: str) -> None:
+    with pytest.raises(UserError, match='sampler is "random" here and "topology" there'):
+        run(stored, sampler="random", options=OPTIONS)
+    with pytest.raises(UserError, match="goals is"):
+        run(stored, options=OPTIONS, upper=1.0)
+
+
+@pytest.mark.parametrize(
+    ("storage", "text"),
+    [
+        ("postgresql://nobody:secret@127.0.0.1:1/none", r"nobody:\*\*\*@127.0.0.1:1/none cannot be used"),
+        ("mysql://host/none", "is of kind 'mysql'"),
+        ("sqlite://", "needs a file such as study.db"),
+    ],
+)
+def test_databases_that_are_not_there_are_one_line(storage: str, text: str) -> None:
+    with pytest.raises(UserError, match=text) as caught:
+        run(storage, options=OPTIONS)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_studies_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("this is text, and long enough to be no database\n")
+    with pytest.raises(UserError, match="is not an SQLite database"):
+        run(str(tmp_path / "text.db"), options=OPTIONS)
+    with pytest.raises(UserError, match="is a folder"):
+        run(str(tmp_path), options=OPTIONS)
+    with pytest.raises(UserError, match="there is no study storage"):
+        Study.open(tmp_path / "none.db")
+
+
+def test_plain_optuna_reads_the_study(stored: str) -> None:
+    import optuna
+
+    study = Study.open(stored)
+    plain = optuna.load_study(study_name="search", storage=f"sqlite:///{stored}")
+    assert [trial.values for trial in plain.trials] == [
+        [trial.values["cost"], trial.values["merit"]] for trial in study.trials
+    ]
+    assert {trial.user_attrs["candidate"]["key"] for trial in plain.best_trials} == {
+        trial.candidate.key for trial in study.front()
+    }
+    assert all(not trial.params for trial in plain.trials)
+
+
+def test_the_table_of_trials_has_spec_cost_and_figures(stored: str) -> None:
+    study = Study.open(stored)
+    frame = study.trials_dataframe(space())
+    wanted = ["number", "state", "digest", "params", "macs", "cost", "merit", "origin", "failure", "spec"]
+    assert list(frame.columns) == wanted
+    assert frame["macs"].tolist() == [space().cost(trial.spec).macs for trial in study.trials]
+    assert frame["cost"].tolist() == [trial.values["cost"] for trial in study.trials]
+
+
+def test_enqueued_nets_come_first_and_an_old_study_warms_a_new_one(stored: str) -> None:
+    old = Study.open(stored)
+    smallest = space().min(SETTINGS)
+    options = replace(OPTIONS, enqueue=[Proposal(smallest)], warm_start=stored)
+    study = run(None, options=options)
+    assert study.trials[0].origin == "enqueued"
+    assert study.trials[0].spec == space().normalise(smallest)
+    warmed = {trial.candidate.digest for trial in study.trials if trial.origin == "warm-start"}
+    assert {trial.candidate.digest for trial in old.front()} <= warmed | {study.trials[0].candidate.digest}
+
+
+def test_a_budget_that_nothing_meets_says_what_is_closest() -> None:
+    study = run(None, options=OPTIONS, upper=1e-6)
+    assert {trial.state for trial in study.trials} == {"infeasible"}
+    assert study.closest(1)[0].values["cost"] == min(trial.values["cost"] for trial in study.trials)
+    with pytest.raises(NothingMeetsBudget, match=r"none of 12 candidates meets the budget; the closest, number"):
+        study.best()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_limits_that_are_no_numbers_are_refused(value: float) -> None:
+    with pytest.raises(UserError, match="needed is a finite number"):
+        Constraint("latency", cost, value)
+
+
+def test_figures_that_are_no_numbers_fail_the_candidate_alone() -> None:
+    def measure(candidate: Candidate) -> Measured:
+        return Measured(math.nan if candidate.number % 2 else merit(candidate), {"raw": [1.0]})
+
+    study = search(space(), [Objective("merit", measure, "maximize")], [], "random", None, options=OPTIONS)
+    assert [trial.state for trial in study.trials] == ["complete", "failed"] * 6
+    assert study.trials[1].failure == "merit: the measure gave nan"
+    assert study.trials[0].details == {"merit": {"raw": [1.0]}}
+
+
+@pytest.mark.parametrize(
+    ("goals", "text"),
+    [
+        ([], "at least one objective"),
+        ([Objective("a", cost, "minimize")] * 2, "objective 'a' is given twice"),
+    ],
+)
+def test_measures_that_contradict_are_refused(goals: list[Objective], text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        search(space(), goals, [], "random", None, options=OPTIONS)
