@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sqlite3
 import time
@@ -54,8 +53,10 @@ def open_database(storage: Storage, *, create: bool) -> optuna.storages.RDBStora
         UserError: it cannot be reached, is not there, is broken, or is no storage of studies.
         MissingExtra: Optuna or the database's driver is not installed.
     """
-    if importlib.util.find_spec("optuna") is None:
-        raise missing_extra("optuna", "search")
+    try:
+        import optuna  # noqa: F401 - `_connected` takes it for granted
+    except ImportError:
+        raise missing_extra("optuna", "search") from None
     url = storage_url(storage)
     if url.startswith("sqlite"):
         _prepare_file(url, create=create)
