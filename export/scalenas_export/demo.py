@@ -33,24 +33,26 @@ class DemoRequest:
     Attributes:
         folder: Where bundles, pictures and the search's files go; what an earlier demo left there is replaced.
         pose: Weights of the supernet that is searched.
-        street: Weights of the supernet whose HRNet member is exported beside.
+        street: Weights of the supernet whose HRNet member is exported beside; None leaves it out.
         target: Engine, None for the first of `TARGETS` that works here.
         seconds: How long the search may take.
         n_trials: Candidates, None for as many as there is time for.
         latency_ms: Budget, None for the member's latency times `BUDGET_SHARE`.
         limit: Judge candidates on the first so many drawn pictures.
         pictures: Pictures of the user's that both nets also run on.
+        final_grade: How thoroughly the winner and the members are measured at the end.
     """
 
     folder: Path
     pose: str = "pose-w16"
-    street: str = "seg-w16"
+    street: str | None = "seg-w16"
     target: Target | None = None
     seconds: float = 150.0
     n_trials: int | None = None
     latency_ms: float | None = None
     limit: int | None = None
     pictures: tuple[Path, ...] = ()
+    final_grade: str = "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoR
 
     target = request.target or usable_target(view.note)
     config = EngineConfig(target)
-    pose, street = (find_weights(name).weights for name in (request.pose, request.street))
+    pose = find_weights(request.pose).weights
+    street = None if request.street is None else find_weights(request.street).weights
     for path in request.pictures:
         if not path.is_file():
             raise UserError(f"there is no picture {path}")
@@ -130,7 +133,8 @@ def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoR
             view.note(f"== {name} on {picture.path.name}, in a process without torch")
             out = request.folder / f"{bundle.stem}-{picture.path.stem}"
             files[f"{name} on {picture.path.name}"] = run_apart(bundle, picture, out, str(target))
-    rows.append(_street(request, street, config, files, view))
+    if request.street is not None and street is not None:
+        rows.append(_street(request, (request.street, street), config, files, view))
     return DemoResult(tuple(rows), sentences, files, missed)
 
 
@@ -172,6 +176,7 @@ def _search(
         n_trials=request.n_trials,
         timeout=request.seconds,
         finalists=1,
+        final_grade=request.final_grade,
         export_best=1,
     )
     return asked, run_search(asked, view=view, stop=stop)
@@ -252,7 +257,7 @@ def _finalist_row(finalist: Finalist, exported: Exported | None, result: SearchR
 
 
 def _street(
-    request: DemoRequest, weights: Weights, config: EngineConfig, files: dict[str, Path], view: View
+    request: DemoRequest, street: tuple[str, Weights], config: EngineConfig, files: dict[str, Path], view: View
 ) -> tuple[str, ...]:
     """Exports and runs the HRNet member of the street supernet; returns its row, and adds its files."""
     from scalenas.cost import LIVE
@@ -261,7 +266,7 @@ def _street(
     from scalenas_runtime.bundle import Bundle
 
     view.note("== the HRNet member of the street supernet")
-    exported = _export_member(request.street, weights, request.folder / "street-hrnet.bundle", config.target, view)
+    exported = _export_member(*street, request.folder / "street-hrnet.bundle", config.target, view)
     files["street"] = exported.bundle
     for picture in (drawn_picture("segmentation", request.folder), *map(Picture, request.pictures)):
         out = request.folder / f"street-{picture.path.stem}"

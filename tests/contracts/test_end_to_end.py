@@ -12,12 +12,16 @@ import cv2
 import numpy as np
 import pytest
 
+from scalenas import save_weights
 from scalenas_export.cli.app import run
+from scalenas_export.demo import HEADS, DemoRequest, demo
+from scalenas_export.search.view import LineView
 from scalenas_runtime.backends import get_backend
 from scalenas_runtime.pose import PoseEstimator
 from scalenas_runtime.scenes import person_scene, street_scene
 from scalenas_runtime.targets import Target
 from tests.conftest import Environment
+from tests.export.test_weights_by_name import small_weights
 from tests.small_exports import SmallExport
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +59,31 @@ def test_export_verify_run_on_every_target(spec: str, tmp_path: Path, capsys: py
         results = json.loads((folder / "results.json").read_text())
         assert len(results["frames"]) == 2
         assert (folder / "0.jpg").is_file()
+
+
+@pytest.mark.slow
+def test_the_demo_searches_exports_verifies_and_runs(tmp_path: Path) -> None:
+    save_weights(tmp_path / "tiny.safetensors", small_weights("pose"))
+    request = DemoRequest(
+        folder=tmp_path,
+        pose=str(tmp_path / "tiny.safetensors"),
+        street=None,
+        target=Target.parse("onnxruntime:cpu/fp32"),
+        n_trials=4,
+        latency_ms=5000.0,
+        limit=4,
+        final_grade="standard",
+    )
+    done = demo(request, view=LineView(lambda text: None), stop=lambda: False)
+    assert done.missed == ""
+    assert "synthetic" in done.sentences
+    found, *members = (dict(zip(HEADS, row, strict=True)) for row in done.rows)
+    assert (found["role"], found["golden pictures"]) == ("found", "verified")
+    assert (members[0]["net"], members[0]["golden pictures"]) == ("hrnet-w4", "verified")
+    assert 0 < float(found["median ms"]) <= float(found["p90 ms"])
+    overlay = cv2.imread(str(done.files[f"found {found['net']} on pose.png"]))
+    assert overlay is not None
+    assert overlay.shape == (480, 640, 3)
 
 
 @pytest.mark.data

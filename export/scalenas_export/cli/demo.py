@@ -15,7 +15,7 @@ from scalenas_runtime.errors import NothingMeetsBudget
 @verb("demo")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
 @click.option("--weights", default="pose-w16", show_default=True, help="Supernet that is searched.")
-@click.option("--street-weights", default="seg-w16", show_default=True, help="Supernet whose HRNet is exported too.")
+@click.option("--street-weights", default="seg-w16", show_default=True, help="HRNet of this one too; '' for none.")
 @click.option("--target", help="backend:device/precision; the fastest that works here.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=2.5, show_default=True)
 @click.option("--n-trials", type=click.IntRange(min=1), help="Candidates; as many as there is time for.")
@@ -54,7 +54,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     request = DemoRequest(
         folder=out,
         pose=weights,
-        street=street_weights,
+        street=street_weights or None,
         target=Target.parse(target) if target else None,
         seconds=60 * minutes,
         n_trials=n_trials,
