@@ -53,6 +53,7 @@ def build_command(*, as_json: bool, weights: str, out: Path, accuracies: Path | 
     from scalenas.table.build import assembled, read_latencies
     from scalenas.table.nets import members, others
     from scalenas.table.record import SUFFIX, write_table
+    from scalenas_export.packing import check_targets
     from scalenas_export.table_latencies import LatencyPlan
     from scalenas_export.weight_sources import find_weights
     from scalenas_runtime.fingerprint import fingerprint
@@ -63,6 +64,8 @@ def build_command(*, as_json: bool, weights: str, out: Path, accuracies: Path | 
     minutes = options["minutes"]
     if minutes is not None and not minutes > 0:
         raise UserError(f"--minutes is {minutes}; needed is a time above 0")
+    configs = [EngineConfig(Target.parse(text)) for text in options["targets"]]
+    check_targets([config.target for config in configs])
     found = find_weights(weights)
     supernet = found.weights
     if supernet.kind != "supernet" or supernet.recipe is None:
@@ -72,7 +75,6 @@ def build_command(*, as_json: bool, weights: str, out: Path, accuracies: Path | 
     nets = [*members(supernet.settings, size), *full]
     known = figures.read(accuracies) if accuracies is not None else []
     file = out.with_name(out.name.removesuffix(SUFFIX) + ".latencies.jsonl")
-    configs = [EngineConfig(Target.parse(text)) for text in options["targets"]]
     plan = LatencyPlan(supernet, nets, configs, options["repeated"], options["repeats"], file)
     _measure(plan, minutes)
     about = {"weights": found.source, "weights_digest": supernet.digest, "device": fingerprint()["device_key"]}
