@@ -1,4 +1,4 @@
-"""Static nets with a supernet's weights, made in a few hundredths of a second: what a search asks for by the thousand."""
+"""Static nets with a supernet's weights, made in hundredths of a second: what a search asks for by the thousand."""
 
 from __future__ import annotations
 

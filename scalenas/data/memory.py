@@ -1,4 +1,4 @@
-"""What a source gave before, kept for the next epoch: small sets fit into memory, and drawing takes longer than warping."""
+"""What a source gave before, kept for the next epoch: small sets fit into memory, and drawing takes longer."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from scalenas_runtime.errors import NothingMeetsBudget
 
 @verb("demo")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
-@click.option("--weights", default="pose-w16", show_default=True, help="Supernet that is searched.")
-@click.option("--street-weights", default="seg-w16", show_default=True, help="HRNet of this one too; '' for none.")
+@click.option("--weights", help="Supernet that is searched; the best shipped one.")
+@click.option("--street-weights", help="A street supernet whose HRNet is exported too; seg-w16 where it is shipped.")
 @click.option("--target", help="backend:device/precision; the fastest that works here.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=2.5, show_default=True)
 @click.option("--n-trials", type=click.IntRange(min=1), help="Candidates; as many as there is time for.")
@@ -25,8 +25,8 @@ from scalenas_runtime.errors import NothingMeetsBudget
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     out: Path,
-    weights: str,
-    street_weights: str,
+    weights: str | None,
+    street_weights: str | None,
     target: str | None,
     minutes: float,
     n_trials: int | None,
@@ -39,12 +39,13 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     Nothing is downloaded: candidates are judged on pictures drawn here, so the accuracies say little about
     photographs. The HRNet inside the supernet is exported and measured beside the winner, and a street net beside
-    both.
+    both where there is one.
     """
     from scalenas_export.extras import need_search_extras
 
     need_search_extras()
-    from scalenas_export.demo import HEADS, DemoRequest, demo
+    from scalenas.shipped import shipped_weights
+    from scalenas_export.demo import HEADS, STREET_WEIGHTS, DemoRequest, demo
     from scalenas_export.search.interrupts import Interrupts
     from scalenas_export.search.view import open_view
     from scalenas_runtime.targets import Target
@@ -54,7 +55,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     request = DemoRequest(
         folder=out,
         pose=weights,
-        street=street_weights or None,
+        street=street_weights or (STREET_WEIGHTS if STREET_WEIGHTS in shipped_weights() else None),
         target=Target.parse(target) if target else None,
         seconds=60 * minutes,
         n_trials=n_trials,

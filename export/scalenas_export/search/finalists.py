@@ -157,6 +157,8 @@ def check_promise(request: SearchRequest, result: SearchResult) -> None:
     budget = request.latency_ms
     if budget is None or result.ended == "joined" or any(finalist.keeps for finalist in result.finalists):
         return
+    if not request.promise and any(not finalist.member for finalist in result.finalists):
+        return
     asked = f"{budget:g} ms ({request.question})"
     if result.finalists:
         nearest = sorted(result.finalists, key=lambda finalist: finalist.interval[1])[:CLOSEST]

@@ -57,6 +57,9 @@ class SearchRequest:
         finalists: So many nets are measured again, in fresh processes.
         final_grade: How thoroughly; `standard` takes a tenth of the time and promises less.
         export_best: So many of the finalists become bundles in `folder`.
+        headlines: Milliseconds of the reference member by the text of the target, where they were measured before.
+        promise: Whether finalists must keep the budget with the upper end of their 95 % interval; without it the
+            budget chooses candidates, and the caller judges the finalists.
         device_timeout: Seconds that a device may be silent on top of the timed seconds.
 
     Raises:
@@ -90,6 +93,8 @@ class SearchRequest:
     finalists: int = 3
     final_grade: str = "report"
     export_best: int = 0
+    headlines: Mapping[str, float] = field(default_factory=dict)
+    promise: bool = True
     device_timeout: float = 120.0
 
     def __post_init__(self) -> None:

@@ -90,7 +90,7 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
     frame = open_frame(request)
     storage = request.storage or str(request.folder / "study.db")
     _check_choices(request, frame)
-    headlines = _earlier(request, frame, storage)
+    headlines = {**request.headlines, **_earlier(request, frame, storage)}
     with ExitStack() as held:
         live = held.enter_context(_Live(request, frame, headlines))
         watch = _Watch(request, frame, view, stop)
@@ -294,7 +294,7 @@ def _confirmed(live: _Live, study: Study, view: View) -> list[Finalist]:
                 break
             names = ", ".join(entry.label for entry in entries)
             view.note(f"measuring {names} again on {config.target}, at grade {live.request.final_grade}")
-            budget = live.request.latency_ms
+            budget = live.request.latency_ms if live.request.promise else None
             done = confirm(
                 entries,
                 live.request.question,

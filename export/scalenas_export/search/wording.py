@@ -65,7 +65,7 @@ def chart_footnote(request: SearchRequest, result: SearchResult, front: Front) -
 
 def promise(request: SearchRequest, finalists: Sequence[Finalist]) -> str:
     """Returns what can be promised about the budget: which nets keep it with the upper end of their interval."""
-    if request.latency_ms is None or not finalists:
+    if request.latency_ms is None or not request.promise or not finalists:
         return ""
     found = [finalist for finalist in finalists if not finalist.member]
     kept = [finalist.label for finalist in found if finalist.keeps]
