@@ -157,7 +157,7 @@ def check_promise(request: SearchRequest, result: SearchResult) -> None:
     budget = request.latency_ms
     if budget is None or result.ended == "joined" or any(finalist.keeps for finalist in result.finalists):
         return
-    if not request.promise and any(not finalist.member for finalist in result.finalists):
+    if not request.promise and any(finalist.label != result.reference for finalist in result.finalists):
         return
     asked = f"{budget:g} ms ({request.question})"
     if result.finalists:

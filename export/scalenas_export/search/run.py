@@ -361,11 +361,15 @@ def _entry(live: _Live, trial: Trial, config: EngineConfig, *, member: bool) -> 
 
 
 def _exported(live: _Live, finalists: Sequence[Finalist], view: View) -> dict[str, Path]:
-    """Writes bundles of the best finalists that keep the budget, by the full export, and returns them by label."""
+    """Writes bundles of the best finalists that keep the budget, by the full export, and returns them by label.
+
+    Where no found net is among them, a member that is not the reference may be what was looked for.
+    """
     from scalenas_export.export_bundle import ExportRequest, export_bundle
     from scalenas_export.packing import Wanted
 
-    chosen = [each for each in finalists if not each.member and each.keeps is not False]
+    fit = [each for each in finalists if each.keeps is not False and each.label != live.frame.reference]
+    chosen = [each for each in fit if not each.member] or fit
     bundles: dict[str, Path] = {}
     for finalist in chosen[: live.request.export_best]:
         trial = finalist.trial
