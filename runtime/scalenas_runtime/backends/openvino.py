@@ -11,6 +11,7 @@ import queue
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,7 +42,7 @@ class OpenVino(Backend):
 
     def devices(self) -> tuple[Device, ...]:
         """Returns OpenVINO's devices: `cpu`, `gpu` or `gpu0`, `gpu1`, ..., `npu`."""
-        core = _package().Core()
+        core = _core()
         found = []
         for name in core.available_devices:
             able = core.get_property(name, "OPTIMIZATION_CAPABILITIES")
@@ -81,11 +82,11 @@ class OpenVino(Backend):
 
     def _build(self, model: Path, config: EngineConfig, folder: Path) -> Kind:
         package = _package()
-        network = _read(package.Core(), model, config.batch)
+        network = _read(_core(), model, config.batch)
         _copy_metadata(network)
         package.save_model(network, folder / IR_FILE, compress_to_fp16=False)
         device = _their_name(config.target.device)
-        if "EXPORT_IMPORT" not in package.Core().get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        if "EXPORT_IMPORT" not in _core().get_property(device, "OPTIMIZATION_CAPABILITIES"):
             return "portable"
         (folder / BLOB_FILE).write_bytes(_compile(model, config, {}).export_model().getvalue())
         return "native"
@@ -97,7 +98,7 @@ class OpenVino(Backend):
         device = _their_name(config.target.device)
         try:
             # The properties are given again: a CPU blob of f32 imported without them runs in bf16.
-            compiled = _package().Core().import_model(blob.read_bytes(), device, _properties(config))
+            compiled = _core().import_model(blob.read_bytes(), device, _properties(config))
         except RuntimeError as error:
             raise UserError(f"{blob} does not fit this machine: {_reason(error)}") from None
         return _OpenVinoSession(_confirmed(compiled, config), config)
@@ -148,6 +149,17 @@ def _package() -> ModuleType:
     return import_engine("openvino", "openvino")
 
 
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    """Returns the one core of this process.
+
+    The CPU plugin of a core changes the thread's alternate signal stack and puts the earlier one back when it goes. Two
+    cores that end in the order in which they began leave a stack behind that is freed, on which the next signal (Ctrl-C
+    too) ends the process.
+    """
+    return _package().Core()
+
+
 def _our_name(device: str) -> str:
     return device.lower().replace(".", "")
 
@@ -189,7 +201,7 @@ def _read(core: Any, model: Path, batch: int) -> Any:
 
 
 def _compile(model: Path, config: EngineConfig, extra: dict[str, Any]) -> Any:
-    core = _package().Core()
+    core = _core()
     network = _read(core, model, config.batch)
     device = _their_name(config.target.device)
     try:
