@@ -149,15 +149,19 @@ def _package() -> ModuleType:
     return import_engine("openvino", "openvino")
 
 
-@lru_cache(maxsize=1)
 def _core() -> Any:
+    return _core_of(_package())
+
+
+@lru_cache(maxsize=1)
+def _core_of(package: ModuleType) -> Any:
     """Returns the one core of this process.
 
     The CPU plugin of a core changes the thread's alternate signal stack and puts the earlier one back when it goes. Two
     cores that end in the order in which they began leave a stack behind that is freed, on which the next signal (Ctrl-C
     too) ends the process.
     """
-    return _package().Core()
+    return package.Core()
 
 
 def _our_name(device: str) -> str:
