@@ -18,6 +18,7 @@ from scalenas_runtime.results import SegmentationResult
 from scalenas_runtime.segmentation import Segmenter
 from scalenas_runtime.session import Array, Feeds, Session, TensorSpec
 from scalenas_runtime.tasks.segmentation import SegmentationRecipe
+from tests.resident import growth_per_call
 
 Picture = NDArray[np.uint8]
 
@@ -244,24 +245,14 @@ def test_the_parts_of_the_time_add_up() -> None:
     assert timing.total_ms == pytest.approx(timing.pre_ms + timing.infer_ms + timing.post_ms)
 
 
-def resident_bytes() -> int:
-    psutil = pytest.importorskip("psutil", reason="psutil is not installed")
-    return int(psutil.Process().memory_info().rss)
-
-
 @pytest.mark.parametrize("fit", ["stretch", "sliding"])
 def test_ten_thousand_frames_leave_nothing_behind(fit: str, tmp_path: Path) -> None:
     settings = recipe(height=32, width=32, fit=fit)
     before = threading.active_count()
     with Segmenter(ColourSession(settings), settings) as segmenter:
         picture = painted(48, 40)[0]
-        for _ in range(500):
-            segmenter.segment(picture)
-        start = resident_bytes()
-        for _ in range(10_000 if fit == "stretch" else 2_000):
-            segmenter.segment(picture)
-        grown = resident_bytes() - start
-    assert grown < 5e6
+        calls = 10_000 if fit == "stretch" else 2_000
+        assert growth_per_call(lambda: segmenter.segment(picture), calls=calls, warm=500) < 500
     assert threading.active_count() == before
 
 
