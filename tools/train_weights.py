@@ -1,18 +1,20 @@
 """Trains both small supernets and their baselines side by side on one GPU, in a given time.
 
-    python tools/train_weights.py --root FOLDER_OF_lspet_AND_camvid --out FOLDER --seconds 680
+    python tools/train_weights.py --root FOLDER_OF_lspet_AND_camvid --out FOLDER [--fit-seconds 680]
 
 Four runs share the GPU: for pose and for segmentation a teacher and then the supernet that it starts and teaches, and
-HRNet's pattern alone. How many steps each can have is measured under that very load, in short trials before every
-phase, so that all schedules come to their end in time. Under the folder: `<run>/` as `train` leaves it, `steps.json`
-with the steps of every phase, and `driver.log`. The weights are copied to `<run>.safetensors` as soon as they are
-written; judge them with benchmarks/evaluate_members.py, which takes longer than training one of them.
+HRNet's pattern alone. They have the steps of their configurations; with `--fit-seconds`, as many as fit: how many is
+measured under that very load, in short trials before every phase, so that all schedules come to their end in time.
+Under the folder: `<run>/` as `train` leaves it, `steps.json` with the steps of every phase, and `driver.log`. The
+weights are copied to `<run>.safetensors` as soon as they are written; judge them with benchmarks/evaluate_members.py,
+which takes longer than training one of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,13 +43,13 @@ class Driver:
     Attributes:
         root: Folder of the data.
         out: Folder of the runs.
-        seconds: When everything must be there, counted from the start.
+        seconds: When everything must be there, counted from the start; None: whenever the configured steps are done.
         steps: Steps of the phases that were started, by run.
     """
 
     root: Path
     out: Path
-    seconds: float
+    seconds: float | None = None
     started: float = field(default_factory=time.monotonic)
     steps: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -64,6 +66,32 @@ class Driver:
             print(line, file=sys.stderr, flush=True)
             with (self.out / "driver.log").open("a", encoding="utf-8") as log:
                 log.write(line + "\n")
+
+    def fitting(
+        self, name: str, config: str, sets: Sequence[str], trial: float, steps: Callable[[float], float]
+    ) -> int:
+        """Returns the steps of a phase: the configured ones, or those that fit the time.
+
+        Args:
+            name: The run.
+            config: Its configuration.
+            sets: What `--set` changes in it.
+            trial: Seconds of the trial that measures its rate.
+            steps: The steps that fit, for a rate in steps a second.
+
+        Raises:
+            RuntimeError: the trial ended by itself.
+        """
+        if self.seconds is None:
+            configured = read_config(CONFIGS / f"{config}.yaml").schedule.steps
+            assert configured is not None
+            return configured
+        return max(1, int(steps(self.trial(name, config, sets, trial))))
+
+    @property
+    def left(self) -> float:
+        """Seconds until everything must be there."""
+        return math.inf if self.seconds is None else self.seconds - self.now
 
     def trial(self, name: str, config: str, sets: Sequence[str], seconds: float) -> float:
         """Returns steps a second of a run that is thrown away.
@@ -98,7 +126,7 @@ class Driver:
         self.say(f"{name}: {steps} steps")
         process = self._start(folder, config, [*sets, f"schedule.steps={steps}"])
         weights = folder / "weights.safetensors"
-        while not weights.exists() and process.poll() is None and self.now < self.seconds:
+        while not weights.exists() and process.poll() is None and self.left > 0:
             time.sleep(0.2)
         # What follows the weights is their judgement.
         _kill(process)
@@ -108,7 +136,7 @@ class Driver:
         return Path(shutil.copy2(weights, self.out / f"{name}.safetensors"))
 
     def _start(self, folder: Path, config: str, sets: Sequence[str]) -> subprocess.Popen[bytes]:
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         program = "from scalenas_export.cli import main; main()"
         command = [sys.executable, "-c", program, "train", str(CONFIGS / f"{config}.yaml"), "--out", str(folder)]
         command += ["--data-root", str(self.root)]
@@ -116,7 +144,7 @@ class Driver:
             command += ["--set", item]
         # One thread each: the workers and the four runs are the parallelism.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with (folder / "output.txt").open("wb") as output:
+        with _output(folder).open("wb") as output:
             return subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
@@ -124,22 +152,22 @@ class Driver:
 
 def chain(driver: Driver, task: str, together: threading.Barrier) -> None:
     """Trains teacher and supernet of a task."""
-    rate = driver.trial(f"{task}-w16-teacher", f"{task}-w16-teacher", [], TRIAL)
+    name = f"{task}-w16-teacher"
+    steps = driver.fitting(name, name, [], TRIAL, lambda rate: rate * (TEACHER_SHARE * driver.left - 12))
     together.wait()
-    steps = int(rate * (TEACHER_SHARE * (driver.seconds - driver.now) - 12))
-    teacher = driver.run(f"{task}-w16-teacher", f"{task}-w16-teacher", [], max(1, steps))
+    teacher = driver.run(name, name, [], steps)
     sets = [f"model.weights={teacher}", f"distillation.teacher={teacher}"]
-    rate = driver.trial(f"{task}-w16", f"{task}-w16-supernet", sets, SUPERNET_TRIAL)
-    steps = int(0.93 * rate * (driver.seconds - driver.now - MARGIN))
-    driver.run(f"{task}-w16", f"{task}-w16-supernet", sets, max(1, steps))
+    name, config = f"{task}-w16", f"{task}-w16-supernet"
+    steps = driver.fitting(name, config, sets, SUPERNET_TRIAL, lambda rate: 0.93 * rate * (driver.left - MARGIN))
+    driver.run(name, config, sets, steps)
 
 
 def alone(driver: Driver, task: str, together: threading.Barrier) -> None:
     """Trains HRNet's pattern alone; it ends earlier, so that the supernets have the GPU to themselves at the end."""
-    rate = driver.trial(f"{task}-w16-alone", f"{task}-w16-alone", [], TRIAL)
+    name = f"{task}-w16-alone"
+    steps = driver.fitting(name, name, [], TRIAL, lambda rate: 0.88 * rate * (driver.left - 70))
     together.wait()
-    steps = int(0.88 * rate * (driver.seconds - driver.now - 70))
-    driver.run(f"{task}-w16-alone", f"{task}-w16-alone", [], max(1, steps))
+    driver.run(name, name, [], steps)
 
 
 def main() -> int:
@@ -147,10 +175,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=680)
+    parser.add_argument("--fit-seconds", type=float, help="Default: the steps of the configurations.")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True)
-    driver, together = Driver(arguments.root, arguments.out, arguments.seconds), threading.Barrier(4)
+    driver, together = Driver(arguments.root, arguments.out, arguments.fit_seconds), threading.Barrier(4)
     failed: list[str] = []
 
     def guarded(part: object, task: str) -> None:
@@ -179,8 +207,12 @@ def _rate(folder: Path) -> float:
     return statistics.median(rates[len(rates) // 3 :]) if rates else 0.0
 
 
+def _output(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.txt")
+
+
 def _tail(folder: Path) -> str:
-    return (folder / "output.txt").read_text(encoding="utf-8", errors="replace")[-800:]
+    return _output(folder).read_text(encoding="utf-8", errors="replace")[-800:]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
