@@ -3,11 +3,13 @@
     python tools/train_weights.py --root FOLDER_OF_lspet_AND_camvid --out FOLDER [--fit-seconds 680]
 
 Four runs share the GPU: for pose and for segmentation a teacher and then the supernet that it starts and teaches, and
-HRNet's pattern alone. They have the steps of their configurations; with `--fit-seconds`, as many as fit: how many is
-measured under that very load, in short trials before every phase, so that all schedules come to their end in time.
+HRNet's pattern alone. The configurations are those of a CPU core; `GPU` below says what a GPU changes in them. With
+`--fit-seconds` there are as many steps as fit: how many is measured under that very load, in short trials before every
+phase, so that all schedules come to their end in time.
 Under the folder: `<run>/` as `train` leaves it, `steps.json` with the steps of every phase, and `driver.log`. The
-weights are copied to `<run>.safetensors` as soon as they are written; judge them with benchmarks/evaluate_members.py,
-which takes longer than training one of them.
+weights are copied to `<run>.safetensors` as soon as they are written; a run whose weights lie there is not repeated, so
+that what one machine began another one can end. Judge them with benchmarks/evaluate_members.py, which takes longer than
+training one of them.
 """
 
 from __future__ import annotations
@@ -27,13 +29,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scalenas.training.config import read_config
+from scalenas.training.config import TrainConfig, read_config
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "train"
 TRIAL, SUPERNET_TRIAL = 38, 32
 # Shares of the time: the teacher ends after so much, and a run leaves some for writing its weights.
 TEACHER_SHARE, MARGIN = 0.3, 26
-WORKERS = {"pose": 3, "seg": 2}
+# What a GPU changes in the configurations of a task, and in those of a run.
+GPU = {
+    "pose": (
+        "batch=128",
+        "data.workers=3",
+        "model.size=[160, 128]",
+        "optimiser.lr=0.003",
+        "data.augmentation={rotation: 45, scale: 0.3, half_body: 0.1, colour: 0.15}",
+    ),
+    "seg": ("batch=32", "data.workers=2", "data.augmentation.crop=[256, 320]", "optimiser.lr=0.003"),
+}
+GPU_RUNS = {
+    "pose-w16-teacher": ("schedule.steps=1800",),
+    "pose-w16-supernet": ("schedule.steps=4200", "optimiser.lr=0.002"),
+    "pose-w16-alone": ("schedule.steps=6000",),
+    "seg-w16-teacher": ("schedule.steps=1640",),
+    "seg-w16-supernet": ("schedule.steps=3700", "optimiser.lr=0.002"),
+    "seg-w16-alone": ("schedule.steps=5340",),
+}
+
+
+def of_gpu(config: str) -> list[str]:
+    """Returns what `--set` changes in a configuration on a GPU."""
+    always = ["cuda_graphs=true", "checkpoint_steps=1000000"]
+    return [*GPU[config.split("-", 1)[0]], *GPU_RUNS[config], *always]
 
 
 @dataclass
@@ -83,7 +109,7 @@ class Driver:
             RuntimeError: the trial ended by itself.
         """
         if self.seconds is None:
-            configured = read_config(CONFIGS / f"{config}.yaml").schedule.steps
+            configured = _config(config).schedule.steps
             assert configured is not None
             return configured
         return max(1, int(steps(self.trial(name, config, sets, trial))))
@@ -108,10 +134,15 @@ class Driver:
             raise RuntimeError(f"{name} ended: {_tail(folder)}")
         _kill(process)
         pictures = _rate(folder)
-        rate = pictures / read_config(CONFIGS / f"{config}.yaml").batch
+        rate = pictures / _config(config).batch
         shutil.rmtree(folder)
         self.say(f"{name}: {rate:.2f} steps/s")
         return max(rate, 0.1)
+
+    def there(self, name: str) -> Path | None:
+        """Returns the weights that a run has left, if it has."""
+        weights = self.out / f"{name}.safetensors"
+        return weights if weights.exists() else None
 
     def run(self, name: str, config: str, sets: Sequence[str], steps: int) -> Path:
         """Returns the weights of a run, copied beside its folder.
@@ -132,7 +163,7 @@ class Driver:
         _kill(process)
         if not weights.exists():
             raise RuntimeError(f"{name} left no weights: {_tail(folder)}")
-        self.say(f"{name}: done, {_rate(folder) / read_config(CONFIGS / f'{config}.yaml').batch:.2f} steps/s")
+        self.say(f"{name}: done, {_rate(folder) / _config(config).batch:.2f} steps/s")
         return Path(shutil.copy2(weights, self.out / f"{name}.safetensors"))
 
     def _start(self, folder: Path, config: str, sets: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -140,7 +171,7 @@ class Driver:
         program = "from scalenas_export.cli import main; main()"
         command = [sys.executable, "-c", program, "train", str(CONFIGS / f"{config}.yaml"), "--out", str(folder)]
         command += ["--data-root", str(self.root)]
-        for item in (f"data.workers={WORKERS[config.split('-')[0]]}", "checkpoint_steps=1000000", *sets):
+        for item in (*of_gpu(config), *sets):
             command += ["--set", item]
         # One thread each: the workers and the four runs are the parallelism.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -153,11 +184,17 @@ class Driver:
 def chain(driver: Driver, task: str, together: threading.Barrier) -> None:
     """Trains teacher and supernet of a task."""
     name = f"{task}-w16-teacher"
-    steps = driver.fitting(name, name, [], TRIAL, lambda rate: rate * (TEACHER_SHARE * driver.left - 12))
-    together.wait()
-    teacher = driver.run(name, name, [], steps)
+    teacher = driver.there(name)
+    if teacher is not None:
+        together.wait()
+    else:
+        steps = driver.fitting(name, name, [], TRIAL, lambda rate: rate * (TEACHER_SHARE * driver.left - 12))
+        together.wait()
+        teacher = driver.run(name, name, [], steps)
     sets = [f"model.weights={teacher}", f"distillation.teacher={teacher}"]
     name, config = f"{task}-w16", f"{task}-w16-supernet"
+    if driver.there(name) is not None:
+        return
     steps = driver.fitting(name, config, sets, SUPERNET_TRIAL, lambda rate: 0.93 * rate * (driver.left - MARGIN))
     driver.run(name, config, sets, steps)
 
@@ -165,6 +202,9 @@ def chain(driver: Driver, task: str, together: threading.Barrier) -> None:
 def alone(driver: Driver, task: str, together: threading.Barrier) -> None:
     """Trains HRNet's pattern alone; it ends earlier, so that the supernets have the GPU to themselves at the end."""
     name = f"{task}-w16-alone"
+    if driver.there(name) is not None:
+        together.wait()
+        return
     steps = driver.fitting(name, name, [], TRIAL, lambda rate: 0.88 * rate * (driver.left - 70))
     together.wait()
     driver.run(name, name, [], steps)
@@ -177,7 +217,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--fit-seconds", type=float, help="Default: the steps of the configurations.")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     driver, together = Driver(arguments.root, arguments.out, arguments.fit_seconds), threading.Barrier(4)
     failed: list[str] = []
 
@@ -189,12 +229,16 @@ def main() -> int:
             failed.append(str(error))
             driver.say(str(error))
 
-    threads = [threading.Thread(target=guarded, args=(part, task)) for part in (chain, alone) for task in WORKERS]
+    threads = [threading.Thread(target=guarded, args=(part, task)) for part in (chain, alone) for task in GPU]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     return 1 if failed else 0
+
+
+def _config(config: str) -> TrainConfig:
+    return read_config(CONFIGS / f"{config}.yaml", of_gpu(config))
 
 
 def _rate(folder: Path) -> float:
