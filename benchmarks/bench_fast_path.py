@@ -1,12 +1,14 @@
 """From a candidate's spec to a loaded engine: the fast graph against stock export, simplification and build.
 
     python benchmarks/bench_fast_path.py [--net hrnet-w18] [--size 256x192] [--rounds 3] [--fast 5] [--blocks 20]
-        [--target openvino:cpu/bf16 --target onnxruntime:cpu/fp32] [--out benchmarks/results/fast_path.json]
+        [--sampled 3] [--target openvino:cpu/bf16 --target onnxruntime:cpu/fp32]
+        [--out benchmarks/results/fast_path.json]
 
 Fast: the net takes a supernet's weights, its layers are written as ONNX, the engine is compiled. Stock: the same net,
 `torch.onnx.export`, onnxsim, the same compile. Both run in one warm process, in turns, the first round of each not
 counted. Then engines of the fast graph and of the graph that bundles ship (full export, simplified) run in alternating
-blocks: their latencies' 95 % intervals should overlap.
+blocks: their latencies' 95 % intervals should overlap. The same is done, in fewer blocks, with nets sampled from the
+groups of a small space, for pose and for segmentation.
 """
 
 from __future__ import annotations
@@ -73,6 +75,22 @@ def subject_of(name: str, size: tuple[int, int], folder: Path) -> Subject:
     settings = space.settings(spec.settings)
     weights = Weights("supernet", space.name, settings, space.supernet(settings).state_dict())
     return Subject(spec, weights, spec_recipe(spec), folder)
+
+
+def sampled(count: int, folder: Path) -> dict[str, Subject]:
+    """Returns so many nets of a small supernet for each task, drawn from groups that lie apart, with random weights."""
+    space = get_space("scalenas")
+    found = {}
+    for task, size in (("pose", (128, 96)), ("segmentation", (192, 256))):
+        settings = space.settings({"width": 16, "modules": [1, 2, 1], "task": task})
+        weights = Weights("supernet", space.name, settings, space.supernet(settings).state_dict())
+        groups = list(space.groups(settings))
+        for number in range(count):
+            group = groups[number * len(groups) // count]
+            rng = np.random.default_rng(number)
+            spec = space.sample(rng, settings=settings, inputs={"image": (3, *size)}, group=group)
+            found[f"{task} {group}"] = Subject(spec, weights, spec_recipe(spec), folder)
+    return found
 
 
 def fast(subject: Subject, config: EngineConfig) -> tuple[Session, dict[str, float]]:
@@ -228,6 +246,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="Stock exports for each target.")
     parser.add_argument("--fast", type=int, default=5, help="Fast runs for each stock export.")
     parser.add_argument("--blocks", type=int, default=20, help="Blocks of half a second for each graph.")
+    parser.add_argument("--sampled", type=int, default=3, help="Sampled nets of each task, for latency alone.")
     parser.add_argument("--target", action="append", help="Engines; may be repeated.")
     parser.add_argument("--out", type=Path, default=RESULTS / "fast_path.json")
     arguments = parser.parse_args()
@@ -238,8 +257,16 @@ def main() -> None:
             config = EngineConfig(Target.parse(text))
             found = timed(subject, config, arguments)
             found["latency"] = latency(subject, config, arguments.blocks)
-            results[text] = found
             print(shown(text, found), flush=True)
+            found["sampled"] = {}
+            for name, other in sampled(arguments.sampled, Path(folder)).items():
+                pace = found["sampled"][name] = latency(other, config, max(2, arguments.blocks // 2))
+                ratio, low, high = pace["ratio"]
+                kept = "overlap" if pace["overlap"] else "apart"
+                print(
+                    f"  {name}: fast over shipped {ratio:.3f} ({low:.3f} to {high:.3f}), intervals {kept}", flush=True
+                )
+            results[text] = found
     record: dict[str, Json] = {
         "net": arguments.net,
         "size": list(arguments.size),

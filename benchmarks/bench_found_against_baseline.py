@@ -15,7 +15,7 @@ is at least -0.5 points, and as found where it also takes at most 1/1.3 of the b
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,6 +74,17 @@ def read_search(folder: Path, top: int) -> Found:
     return Found(tuple(trial.spec for trial in best), study.limits["latency"], EngineConfig.from_json(targets[0]))
 
 
+class Counted(LineView):
+    """A view that counts the drawn nets which keep the budget."""
+
+    drawn = 0
+
+    def trial(self, trials: Sequence[Trial], trial: Trial) -> None:
+        """Shows a candidate."""
+        super().trial(trials, trial)
+        self.drawn += trial.state == "complete" and trial.origin != "enqueued"
+
+
 def best_random(arguments: argparse.Namespace, found: Found) -> SubnetSpec | None:
     """Returns the best of so many nets drawn under the budget of the search, by accuracy on the `search` part."""
     with TemporaryDirectory(prefix="scalenas-bench-") as place:
@@ -85,10 +96,11 @@ def best_random(arguments: argparse.Namespace, found: Found) -> SubnetSpec | Non
             data=DataSource(description=arguments.data, root=arguments.data_root),
             sampler="random",
             seed=1,
-            n_trials=arguments.random + 4,
+            n_trials=20 * arguments.random,
             finalists=0,
         )
-        result = run_search(request, view=LineView(print))
+        view = Counted(print)
+        result = run_search(request, view=view, stop=lambda: view.drawn >= arguments.random)
         drawn = [each for each in result.study.trials if each.state == "complete" and each.origin != "enqueued"]
         result.study.close()
     return max(drawn, key=lambda trial: trial.values["accuracy"]).spec if drawn else None

@@ -111,7 +111,7 @@ def main() -> None:
     if not pose:
         recipe = segmentation_recipe(CITYSCAPES_19, size=arguments.size)
     search = KeypointData("nothing", COCO_17.joints, (), 0, {}, lambda: iter(()))
-    supply = Supply(recipe, Nothing(), lambda: np.zeros((1, *arguments.size, 3), np.uint8), search, [])
+    supply = Supply(recipe, Nothing(), lambda: np.zeros((1, *arguments.size, 3), np.uint8), search, [], arguments.size)
     run = Run(config, supply, Place(Path(tempfile.gettempdir()), Ranks(), quiet=True))
     assert isinstance(run.net, Supernet)
     batch = batch_of(recipe, arguments.batch)

@@ -117,10 +117,10 @@ def check_probability(name: str, value: float) -> float:
     """Returns `value`.
 
     Raises:
-        UserError: it is outside 0..1.
+        UserError: it is outside 0..1, or no number.
     """
-    if not 0 <= value <= 1:
-        raise UserError(f"{name} is {value}; a probability is in 0..1")
+    if not (isinstance(value, int | float) and 0 <= value <= 1):
+        raise UserError(f"{name} is {value!r}; a probability is in 0..1")
     return value
 
 

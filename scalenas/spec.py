@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from scalenas_runtime.canonical import Json, canonical_json, digest, pretty_json
+from scalenas_runtime.canonical import Json, canonical_json, pretty_json, text_digest
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
 
@@ -111,7 +111,7 @@ class SubnetSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON as 64 hexadecimal digits: the same in every process and on every machine."""
-        return digest(self.to_json())
+        return text_digest(self.canonical)
 
     def to_json(self) -> dict[str, Json]:
         """Returns the spec as plain dicts and lists, with the key `schema`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from scalenas_export.recipes import spec_recipe
 from scalenas_export.search.deployment import Deployed
 from scalenas_export.search.evaluator import write_reference
 from scalenas_export.search.meter import LatencyMeter
+from scalenas_runtime.errors import UserError
+from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.targets import EngineConfig
 
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ class LatencyPlan:
     repeats: int
     file: Path
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the nets' input."""
+        _, height, width = self.nets[0].inputs["image"]
+        return int(height), int(width)
+
     def missing(self) -> list[tuple[SubnetSpec, EngineConfig, int]]:
         """Returns what is not in the file yet: nets, engines and repeats; whole rounds, so that repeats lie apart."""
         known = {(entry.spec, entry.target, entry.repeat) for entry in read_latencies(self.file)}
@@ -62,8 +70,12 @@ def measure_latencies(
 ) -> int:
     """Returns how many measurements are still missing when all are done, or after so many seconds.
 
+    All are ratios to one reference net, HRNet's pattern, times what that took when the first of them was made; a file
+    that is gone on with keeps its scale.
+
     Raises:
-        UserError: a target is not there, or another process measures on the device.
+        UserError: a target is not there, another process measures on the device, or the file's measurements are of
+            other weights or of another device.
         MeasureFailed: an engine refuses a net, or the measuring process died twice.
     """
     missing = plan.missing()
@@ -71,13 +83,15 @@ def measure_latencies(
         return 0
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
     weights, space = plan.weights, get_space(plan.weights.space)
-    run: dict[str, int | str] = {"weights": weights.digest}
+    reference_spec = next(iter(space.members(weights.settings, plan.size).values()))
+    device = str(fingerprint()["device_key"])
+    run: dict[str, int | str] = {"weights": weights.digest, "reference": reference_spec.digest, "device": device}
+    headlines = _headlines(plan.file, run)
     with tempfile.TemporaryDirectory() as folder:
         model, reference = Path(folder) / "model.onnx", Path(folder) / "reference.onnx"
-        middle = plan.nets[len(plan.nets) // 2]
-        recipe = spec_recipe(middle, given=weights.recipe)
-        write_reference(weights, space, Deployed(middle, recipe), reference)
-        with LatencyMeter(plan.configs, reference=reference, recipe=recipe) as meter:
+        recipe = spec_recipe(reference_spec, given=weights.recipe)
+        write_reference(weights, space, Deployed(reference_spec, recipe), reference)
+        with LatencyMeter(plan.configs, reference=reference, recipe=recipe, headlines=headlines) as meter:
             for done, (spec, config, repeat) in enumerate(missing):
                 if time.monotonic() >= deadline:
                     return len(missing) - done
@@ -91,9 +105,29 @@ def measure_latencies(
                     target=str(config.target),
                     repeat=repeat,
                     milliseconds=round(found.value, 6),
+                    headline=meter.headlines[str(config.target)],
                     run=run,
                 )
                 append_latency(plan.file, entry)
                 if progress is not None:
                     progress(entry.target)
     return 0
+
+
+def _headlines(file: Path, run: Mapping[str, int | str]) -> dict[str, float]:
+    """Returns the scale of a file's measurements by target, none for a new one.
+
+    Raises:
+        UserError: they are of another run.
+    """
+    headlines: dict[str, float] = {}
+    for entry in read_latencies(file):
+        if entry.run != run:
+            differing = ", ".join(
+                f"{key} {entry.run.get(key)!r} there, {value!r} here"
+                for key, value in run.items()
+                if entry.run.get(key) != value
+            )
+            raise UserError(f"{file} holds measurements of something else ({differing}); name another file")
+        headlines.setdefault(entry.target, entry.headline)
+    return headlines

@@ -31,7 +31,12 @@ def pretty_json(value: Json) -> str:
 
 def digest(value: Json) -> str:
     """Returns the SHA-256 of the canonical JSON of `value`, as 64 hexadecimal digits."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return text_digest(canonical_json(value))
+
+
+def text_digest(text: str) -> str:
+    """Returns the SHA-256 of a text in UTF-8, as 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def weights_digest(tensors: Iterable[tuple[str, str, Sequence[int], bytes]]) -> str:

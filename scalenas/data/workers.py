@@ -8,6 +8,7 @@ finish a step.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import pickle
 import signal
@@ -114,6 +115,8 @@ class _Pool:
             raise
         self._thread = threading.Thread(target=self._collect, name="loader", daemon=True)
         self._thread.start()
+        # Workers take no SIGTERM, which is how multiprocessing would end them when the program ends.
+        atexit.register(self.close)
 
     def take(self, step: int) -> Arrays:
         """Returns the batch of a step once, as soon as it is there."""
@@ -127,6 +130,7 @@ class _Pool:
 
     def close(self) -> None:
         """Ends workers and thread; batches that nobody took are dropped."""
+        atexit.unregister(self.close)
         self._wake.close()
         self._thread.join(_PATIENCE_S)
         self._end()
@@ -136,11 +140,8 @@ class _Pool:
             connection.close()
         for process in self._workers.values():
             # A worker between two batches ends by itself; one inside a batch is not worth waiting for.
-            process.terminate()
-            process.join(_PATIENCE_S)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.kill()
+            process.join()
         self._woken.close()
 
     def _collect(self) -> None:
@@ -188,22 +189,26 @@ class _Pool:
             self._ready[step] = result
             self._changed.notify_all()
 
-    def _death(self, connection: Connection) -> RuntimeError:
+    def _death(self, connection: Connection) -> UserError:
         process = self._workers[connection]
         process.join(_PATIENCE_S)
         code = process.exitcode
         why = f"exit code {code}"
         if code is not None and code < 0:
             why = f"{signal.Signals(-code).name}{', perhaps for want of memory' if code == -signal.SIGKILL else ''}"
-        return RuntimeError(f"worker {process.name} of the loader died ({why}); its own words, if any, are on stderr")
+        return UserError(
+            f"worker {process.name} of the loader died ({why}); its own words, if any, are on stderr. Fewer "
+            "data.workers take less memory, and 0 take none of their own"
+        )
 
 
 def _serve(connection: Connection, packed: bytes) -> None:
     """Makes the batches of the steps that come through the pipe until the pipe closes."""
     import cv2
 
-    # Ctrl-C reaches the whole group of processes; the parent alone decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a scheduler's SIGTERM reach the whole group of processes; the parent alone decides.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # The workers themselves are the parallelism.
     cv2.setNumThreads(1)
     samples, feed = pickle.loads(packed)

@@ -13,7 +13,7 @@ from scalenas.search.candidates import Candidate, State, Trial
 from scalenas.search.claims import Claims
 from scalenas.search.ledger import Draft, Ledger, Outcome
 from scalenas.search.options import StudyHead, read_head
-from scalenas.search.storage import Storage, open_database, quiet_optuna, shown, storage_errors
+from scalenas.search.storage import NoStudy, Storage, open_database, quiet_optuna, shown, storage_errors
 from scalenas.search.workers import this_worker
 from scalenas.spec import FrozenMap, SubnetSpec
 from scalenas_runtime.canonical import Json, canonical_json
@@ -38,7 +38,8 @@ class DatabaseLedger(Ledger):
         """Opens a study; makes it where `head` is given and it is not there.
 
         Raises:
-            UserError: the storage cannot be used, has no such study, or the study is another program's or about
+            NoStudy: the storage has no such study, and `head` is None.
+            UserError: the storage cannot be used, or the study is another program's or about
                 something else.
         """
         import optuna
@@ -153,7 +154,7 @@ class DatabaseLedger(Ledger):
         if head is None:
             known = [study.study_name for study in self._optuna.get_all_studies()]
             if self.name not in known:
-                raise UserError(
+                raise NoStudy(
                     f"{shown(self._storage)} has no study {self.name!r}; it has {', '.join(map(repr, known)) or 'none'}"
                 )
             return self._optuna.get_study_id_from_name(self.name), False

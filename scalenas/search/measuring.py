@@ -28,11 +28,10 @@ class Meter:
     constraints: Sequence[Constraint]
     replay: Replay | None = None
 
-    def budget(self, n_trials: int | None) -> int | None:
-        """Returns how many trials there are to be: `n_trials`, or as many as a replay has."""
-        if self.replay is None:
-            return n_trials
-        return len(self.replay) if n_trials is None else n_trials
+    def most(self, n_trials: int | None) -> int | None:
+        """Returns how many trials there can be: `n_trials`, and no more than a replay has."""
+        counts = [count for count in (n_trials, None if self.replay is None else len(self.replay)) if count is not None]
+        return min(counts, default=None)
 
     def measure(self, draft: Draft) -> Trial:
         """Returns what became of a candidate.

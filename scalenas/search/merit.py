@@ -21,13 +21,14 @@ def costs(trials: Sequence[Trial], goals: Sequence[Goal]) -> pareto.Points:
     return np.array([[cost_of(trial, goal) for goal in goals] for trial in trials], dtype=float).reshape(-1, len(goals))
 
 
+def excess(value: float, upper: float) -> float:
+    """Returns by how much a figure is above its limit, relative to the limit; 0 when it keeps it."""
+    return max(0.0, value - upper) / (abs(upper) or 1.0)
+
+
 def violation(trial: Trial, limits: Mapping[str, float]) -> float:
     """Returns by how much a trial is above its limits in all, each relative to its limit; 0 when it keeps them."""
-    total = 0.0
-    for name, upper in limits.items():
-        if name in trial.values:
-            total += max(0.0, trial.values[name] - upper) / (abs(upper) or 1.0)
-    return total
+    return sum(excess(trial.values[name], upper) for name, upper in limits.items() if name in trial.values)
 
 
 def ranked(

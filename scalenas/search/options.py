@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from scalenas.search.candidates import Trial
 from scalenas.search.objectives import Constraint, Direction, Goal, Objective
 from scalenas.search.samplers.base import Proposal, Sampler
@@ -98,6 +100,8 @@ class StudyHead(Record, frozen=True):
         seed: Of all random choices.
         predict: Names of the measures that are predicted.
         identity: What the caller added.
+        planned: Trials that the search which made the study was to have; samplers take their sizes from it, so a study
+            that is resumed with more keeps them. It may differ.
         schema: Version of this record.
     """
 
@@ -112,6 +116,7 @@ class StudyHead(Record, frozen=True):
     seed: int
     predict: list[str]
     identity: dict[str, object]
+    planned: int | None = None
     schema: str = HEAD_SCHEMA
 
     @property
@@ -129,7 +134,9 @@ class StudyHead(Record, frozen=True):
         Raises:
             UserError: something differs; the text names it with both values.
         """
-        differing = list(_differences(self.to_json(), stored.to_json()))
+        differing = list(
+            _differences(msgspec.structs.replace(self, planned=stored.planned).to_json(), stored.to_json())
+        )
         if differing:
             raise UserError(
                 f"study in {place} is about something else: {'; '.join(differing)}. "
@@ -167,6 +174,7 @@ def make_head(
             "seed": options.seed,
             "predict": list(options.predict),
             "identity": dict(options.identity),
+            "planned": options.n_trials,
         }
     )
 

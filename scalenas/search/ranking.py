@@ -12,6 +12,8 @@ from scalenas.spec import SubnetSpec
 
 # Fewer measurements do not settle even the coarse model.
 LEAST = 10
+# Nets whose features are kept: more than are proposed for one candidate.
+KEPT = 256
 
 
 class Ranker:
@@ -22,6 +24,7 @@ class Ranker:
         self._names = {name: _is_cost(name, head) for name in head.predict}
         self._models: dict[tuple[str, tuple[tuple[str, str], ...]], AdditivePredictor] = {}
         self._learnt: set[int] = set()
+        self._known: dict[str, dict[bool, Features]] = {}
 
     @property
     def is_ready(self) -> bool:
@@ -55,6 +58,14 @@ class Ranker:
         return {name: model.predict(features[is_cost]) for name, (is_cost, model) in ready.items()}
 
     def _features(self, spec: SubnetSpec) -> dict[bool, Features]:
+        # A candidate is ranked among its siblings, when it is drafted, and learnt when it is measured.
+        if spec.digest not in self._known:
+            self._known[spec.digest] = self._new_features(spec)
+            if len(self._known) > KEPT:
+                del self._known[next(iter(self._known))]
+        return self._known[spec.digest]
+
+    def _new_features(self, spec: SubnetSpec) -> dict[bool, Features]:
         # What costs time adds up over kinds of blocks; what makes a net good depends on where they stand.
         result: dict[bool, Features] = {}
         if True in self._names.values():

@@ -90,7 +90,7 @@ class _Loop:
         self._options = options
         self._queue = deque(queue)
         self._study = Study(ledger)
-        self._budget = meter.budget(options.n_trials)
+        self._most = meter.most(options.n_trials)
         self._deadline = time.monotonic() + options.timeout if options.timeout is not None else float("inf")
         head = ledger.head
         self._goals = goals_of(head)
@@ -117,7 +117,7 @@ class _Loop:
         """Returns a new candidate, now this worker's; None when the study has all, or the space has no more."""
         while True:
             number = self._ledger.next_number()
-            if self._budget is not None and number >= self._budget:
+            if self._most is not None and number >= self._most:
                 return None
             trials = self._ledger.trials()
             self._ranker.learn(trials)
@@ -164,7 +164,7 @@ class _Loop:
             limits=self._limits,
             number=number,
             rank=self._ranker.rank if self._ranker.is_ready else None,
-            budget=self._budget,
+            budget=self._ledger.head.planned,
             attempt=attempt,
         )
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 Storage = str | Path
+
+
+class NoStudy(UserError):
+    """The storage can be used, and there is no such study in it."""
+
+
 _WAIT = 60
 _TRIES = 6
 _SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -89,7 +95,7 @@ def storage_errors(storage: Storage) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise UserError(_explained(storage, error)) from error
+        raise _explained(storage, error) from error
 
 
 def clock(engine: Engine) -> str:
@@ -150,7 +156,7 @@ def _prepare_file(url: str, *, create: bool) -> None:
         with closing(sqlite3.connect(path, timeout=_WAIT)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     except sqlite3.DatabaseError as error:
-        raise UserError(_explained(path, error)) from None
+        raise _explained(path, error) from None
     except OSError as error:
         raise UserError(f"storage {path} cannot be opened: {error.strerror or error}") from None
 
@@ -166,7 +172,7 @@ def _fast_commits(engine: Engine) -> None:
     event.listen(engine, "connect", on_connect)
 
 
-def _explained(storage: Storage, error: BaseException) -> str:
+def _explained(storage: Storage, error: BaseException) -> UserError:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -174,16 +180,18 @@ def _explained(storage: Storage, error: BaseException) -> str:
     text = " ".join(str(cause).split()) or type(cause).__name__
     name = shown(storage)
     if "malformed" in text or "not a database" in text:
-        return f"storage {name} is broken ({text}); name another file, or restore this one from a copy"
+        return UserError(f"storage {name} is broken ({text}); name another file, or restore this one from a copy")
     if "locked" in text:
-        return (
+        return UserError(
             f"storage {name} was locked for {_WAIT} s ({text}); end what holds it, or use PostgreSQL for many workers"
         )
     if "no such table" in text or "UndefinedTable" in type(cause).__name__:
-        return f"storage {name} holds no studies ({text}); name another one"
+        return NoStudy(f"storage {name} holds no studies ({text}); name another one")
     if "readonly" in text or "unable to open" in text or "disk is full" in text:
-        return f"storage {name} cannot be used: {text}; name a file in a folder that can be written"
-    return f"storage {name} cannot be used: {text}; start the server, correct the URL, or name a file such as study.db"
+        return UserError(f"storage {name} cannot be used: {text}; name a file in a folder that can be written")
+    return UserError(
+        f"storage {name} cannot be used: {text}; start the server, correct the URL, or name a file such as study.db"
+    )
 
 
 @contextmanager

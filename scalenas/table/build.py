@@ -29,13 +29,16 @@ class Latency(Record, frozen=True, kw_only=True):
         target: The engine, such as `openvino:cpu/bf16`.
         repeat: 0 for the first measurement of a net, 1 for the next, ...
         milliseconds: Drift divided out, as `LatencyMeter` gives it.
-        run: What the figure depends on besides: settings, device.
+        headline: What the reference net took when the first of the measurements on this engine was made, in
+            milliseconds: the scale of all of them.
+        run: What the figure depends on besides: weights, reference net, device.
     """
 
     spec: str
     target: str
     repeat: int
     milliseconds: float
+    headline: float
     run: dict[str, int | str]
 
 
@@ -79,12 +82,15 @@ def assembled(
         about: Where the figures are from.
 
     Raises:
-        UserError: a member lacks a figure, or the accuracies are of several runs.
+        UserError: a member lacks a figure, or figures are of several runs or scales.
     """
     nets = members(settings, size)
     runs = {str(sorted(entry.run.items())) for entry in accuracies}
     if len(runs) > 1:
         raise UserError(f"the accuracies are of {len(runs)} runs (weights, data, pictures); a table needs one: {runs}")
+    scales = {f"{entry.target} at {entry.headline} ms, {sorted(entry.run.items())}" for entry in latencies}
+    if len(scales) > len({entry.target for entry in latencies}):
+        raise UserError(f"the latencies are of several runs (weights, reference, device): {'; '.join(sorted(scales))}")
     columns, fits = [], []
     for column, figures in [*_latency_columns(nets, latencies), *_accuracy_columns(nets, accuracies)]:
         columns.append(column)

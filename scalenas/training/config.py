@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -101,6 +102,8 @@ class ScheduleConfig(Record, frozen=True, kw_only=True):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
         _above("length", cast(float, self.steps if self.epochs is None else self.epochs), 0)
+        if self.epochs is not None and not math.isfinite(self.epochs):
+            raise ValueError(f"epochs {self.epochs} is no end")
         for name in ("warmup", "start", "end"):
             _within(name, getattr(self, name), 0, 1)
         for share in self.milestones:
@@ -135,6 +138,10 @@ class OptimiserConfig(Record, frozen=True, kw_only=True):
         _above("lr", self.lr, 0)
         _within("weight_decay", self.weight_decay, 0, 1)
         _within("momentum", self.momentum, 0, 1)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {list(self.betas)} are outside 0..1 (1 excluded)")
+        if self.kind == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
         if self.clip is not None:
             _above("clip", self.clip, 0)
 
@@ -210,6 +217,8 @@ class EvaluationConfig(Record, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _not_below("steps", self.steps)
         _above("calibration", self.calibration, 0)
+        if self.limit is not None:
+            _above("limit", self.limit, 0)
 
 
 class OutputConfig(Record, frozen=True, kw_only=True):
@@ -274,6 +283,9 @@ class TrainConfig(Record, frozen=True, kw_only=True):
             raise ValueError("phase finetune needs model.weights, the weights to start from")
         if self.phase == "teacher" and self.model.spec != "max":
             raise ValueError("the teacher is the largest net: use phase alone for model.spec " + self.model.spec)
+        if self.cuda_graphs and self.sampling.rule == "sandwich":
+            # A graph's gradients lie in one place; the next subnet of the step would overwrite them.
+            raise ValueError("cuda_graphs cannot add the gradients of a sandwich step; take another rule or false")
         if self.output.choose == "best" and not self.evaluation.steps:
             raise ValueError("output.choose best needs evaluation.steps, the steps between evaluations")
 
@@ -291,7 +303,7 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     Args:
         path: The file.
         changes: `a.b=value` texts over the file's values; values are YAML. A number as part of the key counts into a
-            list: `schedule.milestones.0=0.5`.
+            list: `schedule.milestones.0=0.5`. Epochs take the place of the file's steps, and steps that of its epochs.
 
     Raises:
         UserError: the file is missing or no YAML, a key is unknown (the nearest known one is named), a value does not
@@ -303,6 +315,10 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         if not equals or not key:
             raise UserError(f"--set takes key=value such as schedule.steps=100, got {change!r}")
         _put(value, key.split("."), parse_yaml(text, what=f"--set {key}"), change)
+    changed = {change.partition("=")[0] for change in changes}
+    for length, other in (("epochs", "steps"), ("steps", "epochs")):
+        if f"schedule.{length}" in changed and f"schedule.{other}" not in changed:
+            value["schedule"].pop(other, None)
     return read_record(TrainConfig, value, what=str(path))
 
 

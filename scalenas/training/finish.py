@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from scalenas.spec import SubnetSpec
 from scalenas.training.card import card
@@ -22,7 +23,10 @@ WEIGHTS, REPORT, CARD = "weights.safetensors", "report.json", "card.md"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One net of the table: cost for one picture, and accuracy on the `search` split with its 95 % interval."""
+    """One net of the table: cost for one picture, and accuracy on the `search` split with its 95 % interval.
+
+    `figures` holds what else the metric knows: by joint or class, by size of the person.
+    """
 
     name: str
     params: int
@@ -31,6 +35,7 @@ class Row:
     value: float
     interval: tuple[float, float] | None
     digest: str
+    figures: Mapping[str, Json]
 
     def to_json(self) -> dict[str, Json]:
         """Returns the row as JSON values; None for an accuracy that nothing could be judged for."""
@@ -42,6 +47,7 @@ class Row:
             "value": self.value if self.value == self.value else None,
             "interval": None if self.interval is None else list(self.interval),
             "spec_digest": self.digest,
+            "figures": dict(self.figures),
         }
 
 
@@ -71,7 +77,7 @@ def finish(run: Run, *, command: str) -> Finished:
         "data": run.supply.sources,
         "parents": run.parents,
         "config": config_json(config),
-        "commit": machine.get("commit"),
+        "commit": ", ".join(run.commits),
         "steps": run.done,
     }
     kind: Kind = "supernet" if run.spec is None else "static"
@@ -118,4 +124,5 @@ def _chosen(run: Run) -> dict[str, SubnetSpec]:
 def _row(run: Run, name: str, spec: SubnetSpec, weights: Weights) -> Row:
     done = run.judge.judge(run.subnet(spec, dict(weights.tensors)), recalibrated=run.spec is None)
     cost = run.frame.space.cost(spec)
-    return Row(name, cost.params, cost.gmacs, done.metric, done.value, done.interval, spec.digest)
+    figures = cast(Mapping[str, Json], done.to_json()["figures"])
+    return Row(name, cost.params, cost.gmacs, done.metric, done.value, done.interval, spec.digest, figures)

@@ -30,7 +30,8 @@ class Plan:
         phase: What is trained.
         steps, passes, samples: Steps of the optimiser, subnets a step, samples of an epoch.
         params: Weights that are trained.
-        macs: MACs of one picture: of the largest and of the smallest net, and the mean over the first cycle of steps.
+        macs: MACs of one picture as it is trained on: of the largest and of the smallest net, and the mean over the
+            first cycle of steps.
         memory: Estimated bytes: weights, gradients, optimiser and teacher; then what the largest subnet keeps for
             its backward with the whole batch of one process.
         seconds: Seconds of a step, without data: timed on `probe` pictures, times batch over probe.
@@ -103,10 +104,12 @@ def plan(run: Run) -> Plan:
     largest = run.spec or space.max(frame.settings, frame.inputs)
     smallest = run.spec or space.min(frame.settings, frame.inputs)
     cycle = [run.specs(number) for number in range(min(11, run.steps))]
-    macs = [space.cost(spec).macs for specs in cycle for spec in specs]
+    workload = {"image": (3, *run.supply.size)}
+    macs = [space.cost(spec, workload).macs for specs in cycle for spec in specs]
+    of_largest, of_smallest = (space.cost(spec, workload).macs for spec in (largest, smallest))
     own = config.batch // run.place.ranks.world
-    probe = max(1, min(own, int(_PROBE_MACS / space.cost(largest).macs)))
-    batch = _empty_batch(run.supply.recipe, probe)
+    probe = max(1, min(own, int(_PROBE_MACS / of_largest)))
+    batch = _empty_batch(run.supply.recipe, run.supply.size, probe)
     kept = _kept_bytes(run, largest, batch)
     seconds = _seconds(run, cycle, batch)
     weights = sum(weight.numel() for weight in run.net.parameters())
@@ -119,19 +122,19 @@ def plan(run: Run) -> Plan:
         samples=len(run.supply.samples),
         batch=config.batch,
         params=weights,
-        macs=(space.cost(largest).macs, space.cost(smallest).macs, statistics.fmean(macs)),
+        macs=(of_largest, of_smallest, statistics.fmean(macs)),
         memory=(4 * (copies * weights + teacher), kept * own // probe),
         seconds=seconds * own / probe,
         probe=probe,
     )
 
 
-def _empty_batch(recipe: Recipe, count: int) -> Batch:
-    pictures = torch.randint(0, 256, (count, recipe.height, recipe.width, 3), dtype=torch.uint8)
+def _empty_batch(recipe: Recipe, size: tuple[int, int], count: int) -> Batch:
+    pictures = torch.randint(0, 256, (count, *size, 3), dtype=torch.uint8)
     if isinstance(recipe, PoseRecipe):
         joints = len(recipe.joints)
         return Batch(pictures, torch.zeros(count, joints, *recipe.heatmap_size), torch.ones(count, joints))
-    labels = torch.randint(0, len(recipe.classes), (count, recipe.height, recipe.width), dtype=torch.uint8)
+    labels = torch.randint(0, len(recipe.classes), (count, *size), dtype=torch.uint8)
     return Batch(pictures, labels, None)
 
 

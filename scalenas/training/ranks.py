@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from scalenas_runtime.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
@@ -78,16 +80,22 @@ class Ranks:
             dist.destroy_process_group()
 
 
-def join() -> Ranks:
+def join(*, cuda: bool = False) -> Ranks:
     """Returns this process's place among those that `torchrun` started, or a single one outside of it.
 
-    Processes with a GPU each talk over NCCL, others over gloo.
+    Args:
+        cuda: Each process computes on a GPU of its own, and they talk over NCCL; otherwise on CPUs, over gloo.
+
+    Raises:
+        UserError: more processes on this machine than GPUs.
     """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Ranks()
-    cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local >= gpus:
+            raise UserError(f"process {local} of this machine finds {gpus} GPUs; start no more than there are")
+        torch.cuda.set_device(local)
     dist.init_process_group("nccl" if cuda else "gloo")
     return Ranks(dist.get_rank(), dist.get_world_size())
 

@@ -33,6 +33,7 @@ from scalenas.training.supply import Supply
 from scalenas.weights import load_weights
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import CheckFailed, UserError
+from scalenas_runtime.fingerprint import fingerprint
 
 CHECKPOINTS = "checkpoints"
 
@@ -92,6 +93,7 @@ class Run:
         steps: Steps of the whole run.
         inheritance: What the net took from the weights it started from; None for random ones.
         parents: Digests of the weights that it started from and learned from, by role.
+        commits: What was checked out when each of its sittings began, changes alone.
     """
 
     def __init__(self, config: TrainConfig, supply: Supply, place: Place) -> None:
@@ -101,7 +103,7 @@ class Run:
             UserError: something in the configuration fits neither data nor weights.
         """
         self.config, self.supply, self.place = config, supply, place
-        self.device = torch.device(_device(config))
+        self.device = torch.device("cuda" if wants_cuda(config) else "cpu")
         start = None if config.model.weights is None else load_weights(find_weights_file(config.model.weights))
         self.frame = frame_of(config, supply.recipe, start)
         self.net = new_net(self.frame, config)
@@ -120,6 +122,7 @@ class Run:
         teacher = self._teacher()
         loss = TaskLoss(config.loss, supply.recipe, self.device)
         self.step = Step(self.net, loss, self.optimiser, config, supply.recipe, place.ranks, teacher, self.device)
+        self.commits: list[str] = [str(fingerprint().get("commit") or "unknown")]
         self.judge = Judge(supply.recipe, supply.search, config.evaluation, supply.calibration, self.device)
         self.best: Best | None = None
         self.done = 0
@@ -134,19 +137,27 @@ class Run:
         """Goes back to the newest checkpoint that can be read, if there is one, and returns lines about damaged ones.
 
         Raises:
-            UserError: the checkpoint is of another configuration (the text says what differs), or none can be read.
+            UserError: the checkpoint is of another configuration, data or weights (the text says what differs), or none
+                can be read.
         """
         found = newest(self.checkpoints)
         if found is None:
             return []
         checkpoint, damaged = found
+        before = checkpoint.extra
         other = differences(checkpoint.config, config_json(self.config))
+        for what, mine in self._sources().items():
+            if before.get(what, mine) != mine:
+                other.append(f"{what}: {before[what]} there, {mine} here")
         if other:
             raise UserError(f"the checkpoint in {self.checkpoints} is of another configuration: {'; '.join(other)}")
         self._load(checkpoint.net)
         self.optimiser.load_state(checkpoint.optimiser)
         torch.set_rng_state(checkpoint.random)
         self.done, self.best, self.seconds = checkpoint.step, checkpoint.best, checkpoint.seconds
+        commits = before.get("commits")
+        if isinstance(commits, list):
+            self.commits = list(dict.fromkeys([*map(str, commits), *self.commits]))
         return damaged
 
     def train(self) -> Literal["finished", "stopped"]:
@@ -300,9 +311,14 @@ class Run:
                     config_json(self.config),
                     self.best,
                     self.seconds,
+                    {**self._sources(), "commits": [*self.commits]},
                 ),
             )
         self.place.ranks.wait()
+
+    def _sources(self) -> dict[str, Json]:
+        """Returns what paths in the configuration do not tell: which data, which weights to start and learn from."""
+        return {"data": self.supply.digest, **{f"digest of the {role}": each for role, each in self.parents.items()}}
 
     def _load(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
@@ -337,7 +353,12 @@ def round_convolutions(net: nn.Module) -> None:
             module.to(dtype=torch.bfloat16)
 
 
-def _device(config: TrainConfig) -> str:
+def wants_cuda(config: TrainConfig) -> bool:
+    """Returns whether a run computes on a GPU.
+
+    Raises:
+        UserError: it must, and torch finds none.
+    """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, and torch finds no GPU; take device=cpu or auto")
-    return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    return config.device != "cpu" and torch.cuda.is_available()

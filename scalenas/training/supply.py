@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scalenas.data.samples import Samples
 from scalenas.training.config import DataConfig, TrainConfig
-from scalenas_runtime.canonical import Json
+from scalenas_runtime.canonical import Json, digest
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.readers import KeypointData, PairData
 from scalenas_runtime.records import read_record, to_plain
@@ -33,6 +33,9 @@ class Supply:
         calibration: Gives uint8 (N, H, W, 3) BGR: pictures of the `calibrate` split as the net takes them.
         search: The `search` split, that nets are judged on.
         sources: `name` and `what` of each source, for cards.
+        size: Height and width of the samples, which may be cut smaller than what the net is made for.
+        notes: Lines about what was derived from the data and what was left out.
+        digest: Of the description and the numbers of pictures: a run goes on with the same data alone.
     """
 
     recipe: Recipe
@@ -40,6 +43,25 @@ class Supply:
     calibration: Callable[[], NDArray[np.uint8]]
     search: KeypointData | PairData
     sources: list[dict[str, Json]]
+    size: tuple[int, int]
+    notes: tuple[str, ...] = ()
+    digest: str = ""
+
+
+# What a recipe takes from `model.size` and from the data's description.
+_GIVEN = (
+    "size",
+    "height",
+    "width",
+    "stride",
+    "joints",
+    "edges",
+    "flip_pairs",
+    "sigmas",
+    "classes",
+    "palette",
+    "ignore",
+)
 
 
 def open_supply(config: TrainConfig) -> Supply:
@@ -50,16 +72,44 @@ def open_supply(config: TrainConfig) -> Supply:
     """
     from scalenas.data.dataset import open_dataset
 
+    for name in config.data.recipe:
+        if name in _GIVEN:
+            raise UserError(f"data.recipe.{name} follows from model.size and from {config.data.path}; set it there")
     dataset = open_dataset(config.data.path, root=config.data.root)
     recipe = dataset.recipe(config.model.size, **config.data.recipe)
     augmentation, targets = _augmentation(config.data, recipe), _targets(config.data, recipe)
+    samples = dataset.samples("fit", recipe, augmentation=augmentation, targets=targets, keep=config.data.keep)
+    search = dataset.labelled("search", size=config.model.size)
+    known: dict[str, Json] = {
+        "description": to_plain(dataset.description),
+        "fit": len(samples),
+        "search": len(search),
+    }
     return Supply(
         recipe,
-        dataset.samples("fit", recipe, augmentation=augmentation, targets=targets, keep=config.data.keep),
+        samples,
         partial(plain_pictures, dataset.samples("calibrate", recipe), config.evaluation.calibration),
-        dataset.labelled("search", size=config.model.size),
+        search,
         _sources(dataset),
+        getattr(augmentation, "crop", None) or config.model.size,
+        tuple(_notes(dataset, recipe, augmentation)),
+        digest(known),
     )
+
+
+def _notes(dataset: Dataset, recipe: Recipe, augmentation: Augmentation) -> Iterator[str]:
+    from scalenas.data.description import SyntheticSource
+
+    yield from (f"derived  {line}" for line in dataset.derived)
+    for source in dataset.description.train:
+        if not isinstance(source, SyntheticSource):
+            opened = dataset.opened(source)
+            yield f"{opened.title}: {', '.join(f'{count} {what}' for what, count in opened.counts.items())}"
+    if isinstance(recipe, PoseRecipe) and not recipe.flip_pairs and augmentation.flip > 0:
+        yield (
+            "warning: no joint has a left or right counterpart by its name, and pictures are mirrored; give flip_pairs "
+            "in the data's description, or set data.augmentation.flip=0"
+        )
 
 
 def _augmentation(data: DataConfig, recipe: Recipe) -> Augmentation:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from scalenas import Supernet, Weights, get_space, save_weights
-from scalenas.table.build import read_latencies
+from scalenas.table.build import append_latency, read_latencies
 from scalenas.table.nets import members
 from scalenas_export.cli import app as application
 from scalenas_export.recipes import spec_recipe
@@ -27,6 +29,10 @@ def small_weights() -> Weights:
     return Weights("supernet", space.name, settings, Supernet(space, settings).state_dict(), None, recipe)
 
 
+def interrupt(_: str) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.slow
 def test_every_net_is_measured_once_and_some_again_across_interruptions(tmp_path: Path) -> None:
     weights = small_weights()
@@ -35,6 +41,8 @@ def test_every_net_is_measured_once_and_some_again_across_interruptions(tmp_path
     plan = LatencyPlan(weights, nets, [config], repeated=1, repeats=2, file=tmp_path / "t.jsonl")
     # Stopped before the first one, then finished.
     assert measure_latencies(plan, seconds=1e-9) == 4
+    with pytest.raises(KeyboardInterrupt):
+        measure_latencies(plan, progress=interrupt)
     assert measure_latencies(plan) == 0
     found = read_latencies(plan.file)
     assert [(entry.spec, entry.repeat) for entry in found] == [
@@ -42,8 +50,15 @@ def test_every_net_is_measured_once_and_some_again_across_interruptions(tmp_path
         (nets[0].digest, 1),
     ]
     assert all(entry.milliseconds > 0 and entry.target == "onnxruntime:cpu/fp32" for entry in found)
+    # One scale, though two processes measured.
+    assert len({entry.headline for entry in found}) == 1
     assert measure_latencies(plan) == 0
     assert read_latencies(plan.file) == found
+    moved = msgspec.structs.replace(found[0], run={**found[0].run, "device": "elsewhere"})
+    elsewhere = replace(plan, file=tmp_path / "elsewhere.jsonl")
+    append_latency(elsewhere.file, moved)
+    with pytest.raises(UserError, match=r"measurements of something else \(device 'elsewhere' there"):
+        measure_latencies(elsewhere)
 
 
 @pytest.mark.parametrize(

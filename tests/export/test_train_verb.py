@@ -64,6 +64,21 @@ def test_a_dry_run_says_what_it_will_cost(place: Path, capsys: pytest.CaptureFix
     assert not (place / "runs").exists()
 
 
+def test_a_dry_run_counts_what_is_trained_on(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "streets.yaml").write_text(
+        "task: segmentation\nset: camvid-11\ntrain: [{kind: synthetic, seed: 1, count: 12}]\n"
+        "splits: {calibrate: 0.3, search: 0.2}\n"
+    )
+    always = ["data.path=streets.yaml", "evaluation.metric=miou", "schedule.epochs=1"]
+    large = ["model.size=[128, 192]", "data.augmentation={crop: [64, 96]}"]
+    small = ["model.size=[64, 96]", "data.augmentation={}"]
+    cropped, whole = (
+        _answer(capsys, "config.yaml", "--dry-run", *[text for each in (*always, *given) for text in ("--set", each)])
+        for given in (large, small)
+    )
+    assert (cropped["macs"], cropped["memory_bytes"]) == (whole["macs"], whole["memory_bytes"])
+
+
 def test_a_run_stops_and_goes_on_where_it_was(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stopped = _answer(capsys, "config.yaml", "--minutes", "0")
     assert (stopped["ended"], stopped["steps"], stopped["folder"]) == ("stopped", 1, "runs/train/1")
@@ -93,7 +108,11 @@ def test_a_net_for_joints_of_ones_own_is_tuned_in_one_command(place: Path, capsy
         "data.augmentation={}",
     ]
     given = [f"model.weights={supernet['weights']}", *changes]
-    _answer(capsys, "config.yaml", "--out", "tuned", *[text for each in given for text in ("--set", each)])
+    assert run(["train", "config.yaml", "--out", "tuned", *[text for each in given for text in ("--set", each)]]) == 0
+    said = capsys.readouterr().err
+    # Nothing is the counterpart of the left wrist, and that is said; so is what was read.
+    assert "warning: no joint has a left or right counterpart by its name" in said
+    assert "people.json: 10 pictures" in said
     weights = load_weights(place / "tuned" / "weights.safetensors")
     assert weights.spec is not None
     assert weights.spec.settings["joints"] == 3
@@ -108,6 +127,10 @@ def test_what_a_user_can_get_wrong_is_one_line(place: Path, capsys: pytest.Captu
         (["config.yaml", "--set", "optimizer.lr=3"], "did you mean `optimiser`"),
         (["config.yaml", "--resume"], "there is no run to resume in runs/train"),
         (["config.yaml", "--set", "data.augmentation.rotatoin=3", "--dry-run"], "did you mean `rotation`"),
+        (
+            ["config.yaml", "--set", "data.recipe.size=[96, 64]", "--dry-run"],
+            "data.recipe.size follows from",
+        ),
         (["config.yaml", "--set", "evaluation.metric=miou", "--dry-run"], "metric miou is for segmentation"),
         (["config.yaml", "--set", "model.weights=none.safetensors", "--dry-run"], "none.safetensors is not a file"),
     ):

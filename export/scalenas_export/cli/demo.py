@@ -46,7 +46,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     need_search_extras()
     from scalenas.shipped import shipped_weights
     from scalenas_export.demo import HEADS, STREET_WEIGHTS, DemoRequest, demo
-    from scalenas_export.search.interrupts import Interrupts
+    from scalenas_export.interrupts import AFTER_CANDIDATE, Interrupts
     from scalenas_export.search.view import open_view
     from scalenas_runtime.targets import Target
 
@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     )
     view = open_view(note)
     try:
-        with Interrupts(view.note) as stop:
+        with Interrupts(view.note, AFTER_CANDIDATE) as stop:
             done = demo(request, view=view, stop=stop)
     finally:
         view.end()

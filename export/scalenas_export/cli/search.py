@@ -105,13 +105,13 @@ def command(*, as_json: bool, **options: Any) -> None:
 
 
 def _search(request: SearchRequest, view: LineView | LiveView, *, as_json: bool) -> None:
+    from scalenas_export.interrupts import AFTER_CANDIDATE, Interrupts
     from scalenas_export.search.finalists import check_promise
-    from scalenas_export.search.interrupts import Interrupts
     from scalenas_export.search.report import closing, heads, result_json, table_rows, write_reports
     from scalenas_export.search.run import run_search
 
     try:
-        with Interrupts(view.note) as stop:
+        with Interrupts(view.note, AFTER_CANDIDATE) as stop:
             result = run_search(request, view=view, stop=stop)
     except KeyboardInterrupt:
         view.end()
@@ -121,7 +121,7 @@ def _search(request: SearchRequest, view: LineView | LiveView, *, as_json: bool)
         view.end()
     with closing_study(result.study):
         rows = table_rows(request, result)
-        shown = table(heads(request), rows) if rows else "no candidate has all figures"
+        shown = table(heads(request), rows) if rows else "no candidate has both a cost and an accuracy"
         sentences = closing(request, result)
         files = write_reports(request, result, f"{shown}\n\n{sentences}\n", note=note)
         lines = [shown, "", sentences, *(f"{label}: {path}" for label, path in result.bundles.items())]

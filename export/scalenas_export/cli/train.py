@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,11 +47,12 @@ def command(  # noqa: PLR0913 - one parameter per option
     _need_torch()
     from scalenas.training.config import read_config
     from scalenas.training.ranks import join
+    from scalenas.training.run import wants_cuda
 
     given = [f"minutes={minutes}"] if minutes is not None else []
     given += [f"data.root={data_root}"] if data_root is not None else []
     config = read_config(recipe, [*changes, *given])
-    ranks = join()
+    ranks = join(cuda=wants_cuda(config))
     try:
         if dry_run:
             _show_plan(config, ranks, as_json=as_json)
@@ -77,11 +77,12 @@ def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_
     from scalenas.training.finish import finish, table
     from scalenas.training.run import Place, Run
     from scalenas.training.supply import open_supply
+    from scalenas_export.interrupts import Interrupts
 
-    stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda got, _: stopped.append(got))
-    run = Run(config, open_supply(config), Place(folder, ranks, lambda: bool(stopped), quiet=not ranks.first))
+    stop = Interrupts(note if ranks.first else lambda _: None, "stopping after this step; once more ends at once")
+    run = Run(config, open_supply(config), Place(folder, ranks, stop, quiet=not ranks.first))
+    for line in run.supply.notes if ranks.first else ():
+        note(line)
     if ranks.first and run.inheritance is not None:
         fresh = len(run.inheritance.fresh)
         note(f"{run.inheritance.copied} tensors from {config.model.weights}, {fresh} start anew")
@@ -90,7 +91,8 @@ def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_
             note(f"warning: {line}")
         if ranks.first:
             note(f"going on after step {run.done} of {run.steps}" if run.done else "no checkpoint yet: from the start")
-    ended = run.train()
+    with stop:
+        ended = run.train()
     if not ranks.first:
         return
     if ended == "stopped":

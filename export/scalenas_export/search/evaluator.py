@@ -57,6 +57,7 @@ class _Work:
     net: StaticNet
     recalibrated: bool = False
     any_batch: bool = False
+    slow_because: str = ""
     files: dict[str, Path] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -83,7 +84,7 @@ class LiveEvaluator:
             found = self._instruments.meter.measure(
                 model, chosen_config(config, candidate.choices), recipe=work.of.recipe
             )
-            return _with_seconds(found, work)
+            return _with_preparation(found, work)
 
         return measure
 
@@ -97,7 +98,7 @@ class LiveEvaluator:
             if work.any_batch:
                 engine = judging_config(engine, work.of.recipe)
             found = self._instruments.judge.measure(model, engine, work.of.recipe)
-            return _with_seconds(found, work)
+            return _with_preparation(found, work)
 
         return measure
 
@@ -126,6 +127,7 @@ class LiveEvaluator:
                 self._recalibrate(work)
             with _timed(work, "graph"):
                 graph = _graph(work)
+                work.slow_because = "" if graph.path == "fast" else graph.reason
                 # Other exporters may have written the batch into a Reshape; our own graphs take any.
                 if what == "accuracy" and graph.path == "fast":
                     _open_batch(graph)
@@ -216,7 +218,10 @@ def _timed(work: _Work, step: str) -> Iterator[None]:
         work.seconds[step] = work.seconds.get(step, 0.0) + time.monotonic() - started
 
 
-def _with_seconds(found: Measured, work: _Work) -> Measured:
+def _with_preparation(found: Measured, work: _Work) -> Measured:
     seconds: dict[str, Json] = {step: round(value, 3) for step, value in work.seconds.items()}
     work.seconds.clear()
-    return Measured(found.value, {**found.details, "prepare_seconds": seconds})
+    details: dict[str, Json] = {**found.details, "prepare_seconds": seconds}
+    if work.slow_because:
+        details["slow_graph"] = work.slow_because
+    return Measured(found.value, details)

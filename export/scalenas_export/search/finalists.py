@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,11 @@ def confirm(
     budget: float | None,
     grade: str = "report",
     plan: MeasurePlan | None = None,
+    note: Callable[[str], object] = lambda _: None,
 ) -> list[Finalist]:
     """Returns the entries measured again, in their order: fresh processes, engines built anew, in turns.
+
+    Where their process dies or hangs twice, each is measured alone, and those that still fail are left out.
 
     Args:
         entries: What to measure; those on one engine are measured in alternation.
@@ -64,12 +67,13 @@ def confirm(
         budget: Milliseconds that the upper end of the 95 % interval must meet; None without one.
         grade: `report`; a quicker grade promises less.
         plan: Time limits and where the lock files lie.
+        note: Gets a line about every entry that is left out.
 
     Raises:
         UserError: a job cannot be done, or the device is being measured by another process.
-        MeasuringFailed: a measuring process died or hung, twice; it was ended.
     """
     records: dict[int, Measurement] = {}
+    alone: set[EngineConfig] = set()
     for config in dict.fromkeys(entry.config for entry in entries):
         places = [place for place, entry in enumerate(entries) if entry.config == config]
         jobs = [
@@ -81,13 +85,25 @@ def confirm(
             )
             for place in places
         ]
-        records |= zip(places, _measured(jobs, plan), strict=True)
+        try:
+            measured: Sequence[Measurement | MeasuringFailed] = _measured(jobs, plan)
+        except MeasuringFailed:
+            alone.add(config)
+            measured = [_measured_alone(job, plan) for job in jobs]
+        for place, record in zip(places, measured, strict=True):
+            if isinstance(record, MeasuringFailed):
+                note(f"{entries[place].label} on {config.target} is left out, it could not be measured: {record}")
+            else:
+                records[place] = record
     figures = {place: _figure(record, question) for place, record in records.items()}
     found = []
-    for place, entry in enumerate(entries):
-        value, interval = figures[place]
+    for place, (value, interval) in sorted(figures.items()):
+        entry = entries[place]
+        # A ratio is of one run, in which all took turns.
         against = [
-            figures[other][0] for other, each in enumerate(entries) if each.reference and each.config == entry.config
+            figures[other][0]
+            for other, each in enumerate(entries)
+            if other in figures and each.reference and each.config == entry.config and entry.config not in alone
         ]
         found.append(
             Finalist(
@@ -99,6 +115,7 @@ def confirm(
                 interval,
                 value / against[0] if against else None,
                 None if budget is None else interval[1] <= budget,
+                str(entry.config.target),
                 entry.member,
             )
         )
@@ -148,35 +165,48 @@ def excess(finalists: Sequence[Finalist], front: Front) -> float:
 
 
 def check_promise(request: SearchRequest, result: SearchResult) -> None:
-    """Accepts a result in which a found net or a member keeps the budget, or that had none.
+    """Accepts a result in which a found net or a member keeps the budget on every target, or that had none.
 
     Raises:
-        NothingMeetsBudget: no candidate met it in the search, or the upper end of no finalist's 95 % interval does;
-            the text shows the closest.
+        NothingMeetsBudget: no candidate met it in the search, or on some target the upper end of no finalist's 95 %
+            interval does; the text shows the closest.
+        UserError, CheckFailed: finalists could not be measured or exported.
     """
+    if result.failure is not None:
+        raise result.failure
     budget = request.latency_ms
-    if budget is None or result.ended == "joined" or any(finalist.keeps for finalist in result.finalists):
+    if budget is None or result.ended == "joined":
         return
     if not request.promise and any(finalist.label != result.reference for finalist in result.finalists):
         return
     asked = f"{budget:g} ms ({request.question})"
-    if result.finalists:
-        nearest = sorted(result.finalists, key=lambda finalist: finalist.interval[1])[:CLOSEST]
+    for config in request.configs if result.finalists else ():
+        own = [finalist for finalist in result.finalists if finalist.target == str(config.target)]
+        if any(finalist.keeps for finalist in own):
+            continue
+        nearest = sorted(own, key=lambda finalist: finalist.interval[1])[:CLOSEST]
         shown = "; ".join(
             f"{each.label} on {each.config.target}: {each.value:.3f} ms, 95 % {each.interval[0]:.3f} to "
             f"{each.interval[1]:.3f}"
             for each in nearest
         )
         raise NothingMeetsBudget(
-            f"the upper end of no finalist's 95 % interval meets {asked}; the closest: {shown}. A little more room, or "
-            "more candidates, would do"
+            f"the upper end of no finalist's 95 % interval meets {asked} on {config.target}; the closest: "
+            f"{shown or 'none was measured'}. A little more room, or more candidates, would do"
         )
-    if any(trial.state == "complete" for trial in result.study.trials):
+    if result.finalists or any(trial.state == "complete" for trial in result.study.trials):
         return
     raise NothingMeetsBudget(
         f"none of {len(result.study.trials)} candidates meets {asked}; the closest: "
         f"{_closest(result) or 'none was measured'}"
     )
+
+
+def _measured_alone(job: MeasureJob, plan: MeasurePlan | None) -> Measurement | MeasuringFailed:
+    try:
+        return run_jobs([job], plan)[0]
+    except MeasuringFailed as error:
+        return error
 
 
 def _measured(jobs: Sequence[MeasureJob], plan: MeasurePlan | None) -> list[Measurement]:

@@ -114,11 +114,8 @@ def table_rows(request: SearchRequest, result: SearchResult) -> list[list[str]]:
 
 
 def front_of(finalist: Finalist, plan: Plan) -> Front:
-    """Returns the front that a finalist belongs to: that of its target, or of its device where precision is a gene."""
-    target = finalist.config.target
-    exact = [front for front in plan.fronts if front.title == str(target)]
-    device = f"{target.backend}:{target.device}/"
-    return (exact or [front for front in plan.fronts if front.title.startswith(device)])[0]
+    """Returns the front that a finalist belongs to."""
+    return next(front for front in plan.fronts if front.title == finalist.target)
 
 
 def closing(request: SearchRequest, result: SearchResult) -> str:

@@ -13,7 +13,7 @@ from scalenas_export.search.data import DataSource
 from scalenas_export.search.meter import LatencyQuestion
 from scalenas_export.search.progress import Plan
 from scalenas_runtime.canonical import Json
-from scalenas_runtime.errors import UserError
+from scalenas_runtime.errors import CheckFailed, UserError
 from scalenas_runtime.evaluate import Metric
 from scalenas_runtime.measure import Measurement
 from scalenas_runtime.targets import EngineConfig
@@ -118,6 +118,16 @@ class SearchRequest:
         ):
             if value is not None and value < least:
                 raise UserError(f"{name} is {value}; needed is a whole number from {least}")
+        if "accuracy" not in self.goals and self.finalists and (self.latency_ms is not None or self.export_best):
+            raise UserError(
+                f"finalists are chosen by accuracy, and the objectives are {', '.join(self.goals)}; add --objective "
+                "accuracy, or take --finalists 0, which confirms no budget and exports nothing"
+            )
+        if self.export_best > self.finalists:
+            raise UserError(
+                f"--export-best {self.export_best} exports finalists, of which there are {self.finalists}; "
+                "raise --finalists"
+            )
         if not (math.isfinite(self.device_timeout) and self.device_timeout > 0):
             raise UserError(f"the device's timeout is {self.device_timeout} s; needed is a number above 0")
 
@@ -146,6 +156,7 @@ class Finalist:
         interval: Its 95 % interval.
         ratio: `value` over that of the reference member in the same run, None where there is no reference.
         keeps: Whether the upper end of the 95 % interval meets the budget; None without a budget.
+        target: Text of the target that the request names; the engine's own precision may be a gene.
         member: It is a named member of the supernet, shown beside the found nets.
     """
 
@@ -157,6 +168,7 @@ class Finalist:
     interval: tuple[float, float]
     ratio: float | None
     keeps: bool | None
+    target: str
     member: bool = False
 
 
@@ -172,6 +184,7 @@ class SearchResult:
         bundles: What was exported, by label of the finalist.
         judged: What candidates were judged on; None where accuracy was not measured.
         reference: Name of the member whose engine drift is corrected against.
+        failure: Why finalists could not be measured or exported, where that is so.
     """
 
     study: Study
@@ -181,3 +194,4 @@ class SearchResult:
     bundles: Mapping[str, Path]
     judged: Judged | None
     reference: str
+    failure: UserError | CheckFailed | None = None

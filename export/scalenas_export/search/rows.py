@@ -16,7 +16,7 @@ from scalenas_runtime.canonical import Json, canonical_json
 Row = dict[str, Json]
 
 # What rows take from a measure's details besides the interval; the records hold the rest.
-_DETAILS = ("raw_ms", "ratio", "median_ms", "p90_ms", "drift", "samples", "pictures", "metric", "flags")
+_DETAILS = ("raw_ms", "ratio", "median_ms", "p90_ms", "drift", "samples", "pictures", "metric", "flags", "slow_graph")
 
 
 def trial_rows(trials: Sequence[Trial], plan: Plan, space: SearchSpace) -> list[Row]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from scalenas.search import SearchOptions, Study, Trial, get_sampler, search
 from scalenas.search.objectives import MeasureFailed
-from scalenas.search.storage import Storage
+from scalenas.search.storage import NoStudy, Storage
 from scalenas_export.search.accuracy import AccuracyJudge, Judged
 from scalenas_export.search.deployment import deployed
 from scalenas_export.search.evaluator import CalibrationPictures, Instruments, LiveEvaluator, write_reference
@@ -24,7 +24,7 @@ from scalenas_export.search.request import Finalist, SearchRequest, SearchResult
 from scalenas_export.search.setup import Frame, enqueued, identity, measures, open_frame, search_plan
 from scalenas_export.search.view import View
 from scalenas_runtime.canonical import Json
-from scalenas_runtime.errors import UserError
+from scalenas_runtime.errors import CheckFailed, UserError
 from scalenas_runtime.measure import Plan as MeasurePlan
 from scalenas_runtime.targets import EngineConfig
 
@@ -34,6 +34,7 @@ FAILURES = 5
 # After so many candidates over the budget, the smallest member among them, it is out of reach.
 HOPELESS = 20
 CONFIRMATIONS = 2
+JOIN_POLL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class DryRun:
 def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] = lambda: False) -> SearchResult:
     """Returns what a search found: candidates measured through engines, the best confirmed, and bundles of them.
 
-    Nothing is raised when nothing meets the budget: `finalists.check_promise` says so, after reports are written.
+    Nothing is raised once all candidates are there: `finalists.check_promise` says that nothing meets the budget, or
+    that a finalist could not be measured or exported, after reports are written.
 
     Args:
         request: What to search.
@@ -85,12 +87,13 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
     Raises:
         UserError: a value that cannot be, weights that do not fit, a target that is not here, a study about something
             else or already there, or a device that fails every time.
-        CheckFailed: a bundle to export fails its parity ladder.
     """
     frame = open_frame(request)
     storage = request.storage or str(request.folder / "study.db")
     _check_choices(request, frame)
-    headlines = {**request.headlines, **_earlier(request, frame, storage)}
+    headlines = {**request.headlines, **_earlier(request, storage)}
+    if request.join and not headlines:
+        headlines = _scale_of_others(request, storage, view, stop)
     with ExitStack() as held:
         live = held.enter_context(_Live(request, frame, headlines))
         watch = _Watch(request, frame, view, stop)
@@ -99,12 +102,18 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
         live.end_meter()
         ended: Literal["finished", "stopped", "joined"] = "stopped" if stop() else "finished"
         finalists: list[Finalist] = []
+        bundles: dict[str, Path] = {}
+        failure: UserError | CheckFailed | None = None
         if request.join:
             ended = "joined"
         elif ended == "finished" and request.finalists and request.replay is None:
-            finalists = _confirmed(live, study, view)
-        bundles = _exported(live, finalists, view)
-    return SearchResult(study, live.plan, ended, tuple(finalists), bundles, live.judged, frame.reference)
+            # Hours of candidates are not to be lost because one of the last steps fails.
+            try:
+                _confirm(live, study, view, finalists)
+                _export(live, finalists, view, bundles)
+            except (UserError, CheckFailed) as error:
+                failure = error
+    return SearchResult(study, live.plan, ended, tuple(finalists), bundles, live.judged, frame.reference, failure)
 
 
 def dry_run(request: SearchRequest, *, view: View) -> DryRun:
@@ -197,10 +206,15 @@ class _Watch:
     asked: Callable[[], bool]
     failures: list[str] = field(default_factory=list)
     hopeless: bool = False
+    told_slow: bool = False
 
     def on_trial(self, study: Study, trial: Trial) -> None:
         trials = study.trials
         self.view.trial(trials, trial)
+        slow = next((details["slow_graph"] for details in trial.details.values() if "slow_graph" in details), None)
+        if slow is not None and not self.told_slow:
+            self.told_slow = True
+            self.view.note(f"candidates go through the full export, which takes some ten times longer: {slow}")
         if trial.state == "failed":
             self.failures.append(trial.failure)
         else:
@@ -225,17 +239,15 @@ def _check_choices(request: SearchRequest, frame: Frame) -> None:
     enqueued(request, frame)
 
 
-def _earlier(request: SearchRequest, frame: Frame, storage: Storage) -> dict[str, float]:
+def _earlier(request: SearchRequest, storage: Storage) -> dict[str, float]:
     """Returns the reference's headlines of a study that is there, in milliseconds by target; none for a new one."""
     file = re.fullmatch(r"(?:sqlite:///)?([^:]+)", str(storage))
     if file is not None and not Path(file[1]).exists():
         return {}
     try:
         study = Study.open(storage, request.study_name)
-    except UserError as error:
-        if "has no study" in str(error):
-            return {}
-        raise
+    except NoStudy:
+        return {}
     try:
         trials = study.trials
     finally:
@@ -245,6 +257,33 @@ def _earlier(request: SearchRequest, frame: Frame, storage: Storage) -> dict[str
             f"study {request.study_name!r} in {storage} has {len(trials)} candidates already; pass --resume to go on "
             "with it, or another --study-name"
         )
+    return _headlines(trials)
+
+
+def _scale_of_others(
+    request: SearchRequest, storage: Storage, view: View, stop: Callable[[], bool]
+) -> dict[str, float]:
+    """Returns the headlines of a study whose first candidate another worker is measuring, once that is finished.
+
+    All latencies of a study are on one scale: what the reference took where the first of them was measured.
+    """
+    try:
+        study = Study.open(storage, request.study_name)
+    except NoStudy:
+        return {}
+    try:
+        deadline = time.monotonic() + request.device_timeout
+        view.note("waiting for the first candidate of the study: all latencies are on the scale of its reference")
+        while not stop() and study.running and time.monotonic() < deadline:
+            if headlines := _headlines(study.trials):
+                return headlines
+            time.sleep(JOIN_POLL)
+        return _headlines(study.trials)
+    finally:
+        study.close()
+
+
+def _headlines(trials: Sequence[Trial]) -> dict[str, float]:
     headlines: dict[str, float] = {}
     for trial in trials:
         for details in trial.details.values():
@@ -279,11 +318,13 @@ def _searched(live: _Live, watch: _Watch, storage: Storage | None) -> Study:
     return search(frame.space, objectives, constraints, sampler, storage, options=options)
 
 
-def _confirmed(live: _Live, study: Study, view: View) -> list[Finalist]:
-    """Returns finalists of every target: the best found, in further rounds if none keeps the budget, and members."""
-    found: list[Finalist] = []
-    members: list[Finalist] = []
+def _confirm(live: _Live, study: Study, view: View, finalists: list[Finalist]) -> None:
+    """Adds finalists of every target: the best found, in further rounds if none keeps the budget, then members."""
     for config, front in _fronts(live):
+        if not any(trial.state == "complete" for trial in study.trials):
+            # Nothing meets the budget; the closest candidates say more than a member measured again.
+            break
+        own: list[Finalist] = []
         shown = _members(live, study.trials, config, front)
         left_out = {trial.number for trial in study.trials if trial.candidate.digest in live.plan.members}
         limits = dict(live.plan.limits)
@@ -301,16 +342,15 @@ def _confirmed(live: _Live, study: Study, view: View) -> list[Finalist]:
                 budget=budget,
                 grade=live.request.final_grade,
                 plan=MeasurePlan(timeout=live.request.device_timeout),
+                note=view.note,
             )
-            found += [each for each in done if not each.member]
-            members += [each for each in done if each.member]
-            own = [each for each in found if each.config.target.backend == config.target.backend]
+            finalists += done
+            own += [each for each in done if not each.member]
             if budget is None or not own or any(each.keeps for each in own):
                 break
             limits[front.cost] = budget / excess(own, front)
             left_out |= {trial.number for trial in trials}
-    found.sort(key=lambda each: not each.keeps)
-    return found + members
+    finalists.sort(key=lambda each: (each.member, not each.member and not each.keeps))
 
 
 def _fronts(live: _Live) -> list[tuple[EngineConfig, Front]]:
@@ -360,22 +400,26 @@ def _entry(live: _Live, trial: Trial, config: EngineConfig, *, member: bool) -> 
     return Entry(label, trial, config, path, recipe, member, reference)
 
 
-def _exported(live: _Live, finalists: Sequence[Finalist], view: View) -> dict[str, Path]:
-    """Writes bundles of the best finalists that keep the budget, by the full export, and returns them by label.
+def _export(live: _Live, finalists: Sequence[Finalist], view: View, bundles: dict[str, Path]) -> None:
+    """Writes bundles of the best finalists that keep the budget, by the full export, and puts them down by label.
 
-    Where no found net is among them, a member that is not the reference may be what was looked for.
+    Where no found net is among them, a member that is not the reference may be what was looked for. A bundle of an
+    earlier end of the same search is replaced.
+
+    Raises:
+        CheckFailed: a bundle fails its parity ladder.
+        UserError: a bundle cannot be made.
     """
     from scalenas_export.export_bundle import ExportRequest, export_bundle
     from scalenas_export.packing import Wanted
 
     fit = [each for each in finalists if each.keeps is not False and each.label != live.frame.reference]
     chosen = [each for each in fit if not each.member] or fit
-    bundles: dict[str, Path] = {}
     for finalist in chosen[: live.request.export_best]:
         trial = finalist.trial
         of = deployed(live.frame.space, live.frame.recipe, trial.spec, trial.choices)
         name = re.sub(r"[^a-zA-Z0-9.]+", "-", f"{finalist.label} {finalist.config.target}").strip("-").lower()
-        wanted = Wanted(name, (finalist.config.target,), live.request.folder / f"{name}.bundle")
+        wanted = Wanted(name, (finalist.config.target,), live.request.folder / f"{name}.bundle", overwrite=True)
         view.note(f"exporting {finalist.label} to {wanted.out}")
         export_bundle(
             ExportRequest(
@@ -388,5 +432,5 @@ def _exported(live: _Live, finalists: Sequence[Finalist], view: View) -> dict[st
             ),
             progress=view.note,
         )
-        bundles[finalist.label] = wanted.out
-    return bundles
+        several = len(live.request.configs) > 1
+        bundles[f"{finalist.label} on {finalist.config.target}" if several else finalist.label] = wanted.out

@@ -58,7 +58,7 @@ def meaning(request: SearchRequest, result: SearchResult) -> str:
 def chart_footnote(request: SearchRequest, result: SearchResult, front: Front) -> str:
     """Returns what the figures of one chart mean."""
     config = next(config for config in request.configs if str(config.target) == front.title)
-    confirmed = any(finalist.config.target == config.target for finalist in result.finalists)
+    confirmed = any(finalist.target == front.title for finalist in result.finalists)
     latency = latency_meaning(request, result.reference, confirmed=confirmed, config=config)
     return f"{latency} {accuracy_meaning(result)} Bars: 95 % intervals."
 
@@ -67,13 +67,20 @@ def promise(request: SearchRequest, finalists: Sequence[Finalist]) -> str:
     """Returns what can be promised about the budget: which nets keep it with the upper end of their interval."""
     if request.latency_ms is None or not request.promise or not finalists:
         return ""
-    found = [finalist for finalist in finalists if not finalist.member]
-    kept = [finalist.label for finalist in found if finalist.keeps]
-    targets = ", ".join(str(config.target) for config in request.configs)
-    budget = f"{request.question} at most {request.latency_ms:g} ms on {targets}"
-    if kept:
-        return f"Budget, {budget}: kept by {', '.join(dict.fromkeys(kept))} (upper end of the 95 % interval)."
-    return f"Budget, {budget}: the upper end of no finalist's 95 % interval keeps it."
+    lines = []
+    for config in request.configs:
+        own = [finalist for finalist in finalists if finalist.target == str(config.target)]
+        found = [finalist.label for finalist in own if finalist.keeps and not finalist.member]
+        members = [finalist.label for finalist in own if finalist.keeps and finalist.member]
+        budget = f"Budget, {request.question} at most {request.latency_ms:g} ms on {config.target}:"
+        if found:
+            lines.append(f"{budget} kept by {', '.join(dict.fromkeys(found))} (upper end of the 95 % interval).")
+        elif members:
+            kept = ", ".join(dict.fromkeys(members))
+            lines.append(f"{budget} of the finalists only the named {kept} keeps it (upper end of the 95 % interval).")
+        else:
+            lines.append(f"{budget} the upper end of no finalist's 95 % interval keeps it.")
+    return "\n".join(lines)
 
 
 def _count(number: int, unit: str) -> str:

@@ -47,7 +47,7 @@ class Context:
         limits: Upper limit by name of the constraint.
         number: Number of the trial that is proposed.
         rank: Gives predicted figures by name for a spec and its choices; None while there is no predictor.
-        budget: How many trials the study is to have, None if only time limits it.
+        budget: How many trials the study was to have when it was made, None if only time limited it.
         attempt: How often this proposal was refused already because its key is known.
     """
 

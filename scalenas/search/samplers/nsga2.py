@@ -54,7 +54,7 @@ class Nsga2Sampler(Sampler):
     _mirror: list[_Mirror] = field(default_factory=list, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_sizes(population=self.population)
+        check_sizes(least=2, population=self.population)
         for name in ("crossover", "swapping", "mutation"):
             value = getattr(self, name)
             if value is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from scalenas.genes import check_probability
 from scalenas.search.candidates import Trial, figure_key
-from scalenas.search.merit import costs, ranked
+from scalenas.search.merit import costs, excess, ranked
 from scalenas.search.pareto import crowding, front, hypervolume
 from scalenas.search.samplers.base import Context, Proposal, Sampler
 from scalenas.search.samplers.gene_model import REFIT, GeneModel, Similarity, models
@@ -152,9 +152,9 @@ def _parents(context: Context, count: int) -> list[Trial]:
 def _most_promising(context: Context, guesses: Sequence[dict[str, float]]) -> int:
     """Returns the index of the child that adds most to the front, of those that are predicted to keep the limits."""
     over = [
-        sum(max(0.0, guess.get(name, upper) / upper - 1) for name, upper in context.limits.items()) for guess in guesses
+        sum(excess(guess[name], upper) for name, upper in context.limits.items() if name in guess) for guess in guesses
     ]
-    kept = [index for index, excess in enumerate(over) if excess <= 0]
+    kept = [index for index, above in enumerate(over) if above <= 0]
     if not kept:
         return int(np.argmin(over))
     done = [trial for trial in context.trials if trial.state == "complete"]

@@ -93,15 +93,15 @@ def vary_choices(
     return result
 
 
-def check_sizes(**sizes: int | None) -> None:
-    """Accepts sizes from 1, and None.
+def check_sizes(*, least: int = 1, **sizes: int | None) -> None:
+    """Accepts whole numbers from `least`, and None.
 
     Raises:
-        UserError: a size is smaller.
+        UserError: a size is smaller, or no whole number.
     """
     for name, value in sizes.items():
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; needed is a whole number from 1")
+        if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+            raise UserError(f"{name} is {value!r}; needed is a whole number from {least}")
 
 
 def _drawn(gene: Gene, position: float, number: float) -> Scalar:

@@ -173,10 +173,12 @@ def test_a_killed_search_goes_on_and_loses_nothing(weights: Path, tmp_path: Path
 def test_a_budget_that_nothing_meets_shows_the_closest(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = words(
-        weights, "--latency-ms", "0.0001", "--n-trials", "2", "--finalists", "0", "--out", str(tmp_path / "run")
+    # A storage without tables, such as a kill can leave or a new database is, becomes the study's.
+    (tmp_path / "empty.db").touch()
+    storage = ("--storage", str(tmp_path / "empty.db"))
+    code, _, err = call(
+        capsys, *words(weights, "--latency-ms", "0.0001", "--n-trials", "2", "--out", str(tmp_path / "run"), *storage)
     )
-    code, _, err = call(capsys, *line)
     last = err.strip().splitlines()[-1]
     assert code == 3
     assert last.startswith("error: none of 2 candidates meets 0.0001 ms (median of engine_wall); the closest: ")
@@ -191,6 +193,8 @@ def test_a_budget_that_nothing_meets_shows_the_closest(
         (("--latency-ms", "-3"), "the latency budget is -3.0 ms"),
         (("--timeout", "0"), "the timeout is 0.0 s"),
         (("--export-best", "-1"), "export_best is -1; needed is a whole number from 0"),
+        (("--export-best", "4"), "--export-best 4 exports finalists, of which there are 3"),
+        (("--objective", "macs", "--latency-ms", "9"), "finalists are chosen by accuracy, and the objectives are macs"),
         (("--objective", "beauty"), "unknown objective 'beauty'; known: latency, accuracy, params, macs"),
         (("--boundary", "moon"), "moon"),
         (("--sampler", "none-such"), "none-such"),

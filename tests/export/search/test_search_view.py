@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scalenas_export.interrupts import AFTER_CANDIDATE, Interrupts
 from scalenas_export.search.chart import front_indices
-from scalenas_export.search.interrupts import Interrupts
 from scalenas_export.search.progress import front_trials, standing
 from scalenas_export.search.view import LineView, LiveView, open_view, status_line, trial_line
 from tests.export.search.made_trials import FRONT, five, made, plan
@@ -120,7 +120,7 @@ def test_choices_and_names_label_a_trial() -> None:
 def test_the_first_interrupt_waits_and_the_second_does_not() -> None:
     told: list[str] = []
     before = signal.getsignal(signal.SIGINT)
-    with Interrupts(told.append) as stop:
+    with Interrupts(told.append, AFTER_CANDIDATE) as stop:
         assert not stop()
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()

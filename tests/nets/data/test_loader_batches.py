@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
 from contextlib import closing
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,9 +94,34 @@ def test_any_other_failure_names_the_sample_and_the_step(workers: int) -> None:
         list(made)
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_signal_to_the_whole_group_leaves_the_workers_to_the_parent(closed: bool) -> None:
+    program = (
+        "import os, signal, sys; from contextlib import closing; from scalenas.data.loader import batches\n"
+        "from tests.nets.data.numbered import Numbered\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "    made = batches(Numbered(64), batch=1, seed=0, steps=64, workers=2)\n"
+        "    next(made); os.killpg(0, signal.SIGTERM); print(sum(1 for _ in zip(range(40), made)))\n"
+        + ("    made.close()\n" if closed else "    sys.modules['held'] = made\n")
+    )
+    root = Path(__file__).resolve().parents[3]
+    paths = os.pathsep.join([str(root), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "40"), done.stderr
+
+
 def test_a_killed_worker_is_an_error_and_no_hang() -> None:
     made = batches(Numbered(64, bad=50, how="kill"), batch=1, seed=0, steps=64, workers=2)
-    with closing(made), pytest.raises(RuntimeError, match=r"worker loader-\d of the loader died \(SIGKILL"):
+    with closing(made), pytest.raises(UserError, match=r"worker loader-\d of the loader died \(SIGKILL"):
         list(made)
     assert not [child for child in multiprocessing.active_children() if child.name.startswith("loader")]
 

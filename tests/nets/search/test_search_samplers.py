@@ -129,7 +129,11 @@ def test_predictions_of_the_study_go_before_the_model_over_genes() -> None:
         ("topology", {"mutation": 1.5}, "mutation is 1.5; a probability is in 0..1"),
         ("topology", {"parents": 0}, "parents is 0"),
         ("aging", {"sample": 0}, "sample is 0"),
+        ("topology", {"offspring": 2.5}, "offspring is 2.5; needed is a whole number from 1"),
+        ("topology", {"crossover": "often"}, "crossover is 'often'; a probability is in 0..1"),
+        ("aging", {"population": True}, "population is True"),
         ("nsga2", {"crossover": -1.0}, "crossover is -1"),
+        ("nsga2", {"population": 1}, "population is 1; needed is a whole number from 2"),
     ],
 )
 def test_bad_samplers_and_options_are_named(name: str, options: dict[str, Json], text: str) -> None:

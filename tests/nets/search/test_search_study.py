@@ -50,6 +50,28 @@ def test_replayed_records_give_the_same_sequence_without_measuring(stored: str, 
         search(space(), goals, [], "topology", None, options=replace(options, seed=1))
 
 
+def test_a_study_that_time_ended_or_that_grew_replays(tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+    seen: list[int] = []
+    # 22 trials are enough for the start to be shorter than that of an endless search.
+    endless = replace(OPTIONS, n_trials=None)
+    timed = run(
+        None,
+        options=replace(endless, stop=lambda: len(seen) == 22, on_trial=lambda _, trial: seen.append(trial.number)),
+    )
+    timed.write_records(records)
+    assert seen == list(range(22))
+    assert lines(run(None, options=replace(endless, replay=records))) == lines(timed)
+    # A study that is resumed with more trials keeps the sizes it began with: a start of 15, not of 60.
+    first, second = str(tmp_path / "first.db"), str(tmp_path / "second.db")
+    run(first, options=replace(OPTIONS, n_trials=20)).close()
+    grown = run(first, options=replace(OPTIONS, n_trials=600, stop=lambda: len(Study.open(first).trials) >= 30))
+    grown.write_records(records)
+    run(second, options=replace(OPTIONS, n_trials=20, replay=records)).close()
+    assert lines(run(second, options=replace(OPTIONS, n_trials=600, replay=records))) == lines(grown)
+    assert {trial.origin for trial in grown.trials[15:]} == {"offspring"}
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

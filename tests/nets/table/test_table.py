@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from scipy import stats
@@ -119,6 +120,7 @@ def test_a_table_is_put_together_from_lines_with_noise_and_surrogate(tmp_path: P
                     target="a:cpu/fp32",
                     repeat=repeat,
                     milliseconds=depth[spec.digest] * factor,
+                    headline=1.0,
                     run={},
                 ),
             )
@@ -132,6 +134,9 @@ def test_a_table_is_put_together_from_lines_with_noise_and_surrogate(tmp_path: P
     assert opened.query(full[0])["accuracy"] == pytest.approx(0.5)
     with pytest.raises(UserError, match=r"1 of .* members have no figure"):
         assembled(SMALL, SIZE, read_latencies(file)[2:], judged)
+    again = msgspec.structs.replace(read_latencies(file)[0], headline=1.2)
+    with pytest.raises(UserError, match=r"the latencies are of several runs .* at 1.0 ms.* at 1.2 ms"):
+        assembled(SMALL, SIZE, [*read_latencies(file), again], judged)
     other = Accuracy(spec="x", metric="pck", value=0.5, interval=None, run={"weights": "v"})
     with pytest.raises(UserError, match="of 2 runs"):
         assembled(SMALL, SIZE, read_latencies(file), [*judged, other])

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,21 @@ def test_another_configuration_does_not_go_on(tmp_path: Path) -> None:
     other = Run(toys.config(optimiser={"lr": 0.5}, batch=8), toys.pose_supply(), Place(tmp_path, quiet=True))
     with pytest.raises(UserError, match=r"another configuration: batch: 2 -> 8; optimiser.lr: 0.005 -> 0.5"):
         other.resume()
+
+
+def test_other_data_or_another_start_do_not_go_on(tmp_path: Path) -> None:
+    supply = replace(toys.pose_supply(), digest="one")
+    first = Run(toys.config(minutes=1e-9), supply, Place(tmp_path, quiet=True))
+    first.commits, first.parents = ["older"], {"teacher": "t1"}
+    first.train()
+    other = Run(toys.config(), replace(supply, digest="two"), Place(tmp_path, quiet=True))
+    other.parents = {"teacher": "t2"}
+    with pytest.raises(UserError, match=r"data: one there, two here; digest of the teacher: t1 there, t2 here"):
+        other.resume()
+    same = Run(toys.config(), supply, Place(tmp_path, quiet=True))
+    (now,) = same.commits
+    same.resume()
+    assert same.commits == ["older", now]
 
 
 def test_nan_stops_with_step_subnet_and_the_last_good_checkpoint(tmp_path: Path) -> None:

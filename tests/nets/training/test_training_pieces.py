@@ -220,7 +220,11 @@ def test_changes_on_the_command_line_win_over_file_and_base(tmp_path: Path) -> N
         ("optimizer.lr=1", "unknown field `optimizer`.*did you mean `optimiser`"),
         ("schedule.milestone=[1]", "unknown field `milestone`.*did you mean `milestones`"),
         ("phase=student", "Invalid enum value 'student'"),
-        ("schedule.epochs=3", "either steps or epochs"),
+        ("schedule={steps: 3, epochs: 2}", "either steps or epochs"),
+        ("schedule.epochs=.inf", "epochs inf is no end"),
+        ("optimiser.betas=[1, 0.9]", r"betas \[1.0, 0.9\] are outside 0..1"),
+        ("optimiser={lr: 1, kind: sgd, nesterov: true, momentum: 0}", "nesterov needs a momentum above 0"),
+        ("evaluation.limit=-1", "limit is -1, it must be above 0"),
         ("schedule.shape=step", "shape step needs milestones"),
         ("batch=0", "batch is 0, it must be above 0"),
         ("optimiser.lr=0", "lr is 0.* above 0"),
@@ -244,6 +248,14 @@ def test_every_wrong_key_and_value_is_named(change: str, message: str, tmp_path:
     )
     with pytest.raises(UserError, match=message):
         read_config(path, [change])
+
+
+def test_epochs_and_steps_on_the_command_line_take_each_others_place() -> None:
+    path = CONFIGS / "pose-w16-teacher.yaml"
+    schedule = read_config(path, ["schedule.epochs=20"]).schedule
+    assert (schedule.steps, schedule.epochs) == (None, 20)
+    with pytest.raises(UserError, match="cannot add the gradients of a sandwich step"):
+        read_config(path, ["cuda_graphs=true", "sampling.rule=sandwich"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from scalenas.data.samples import Sample
 from scalenas.data.targets import draw_heatmaps
 from scalenas.training.config import TrainConfig
 from scalenas.training.supply import Supply
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.readers import KeypointData, KeypointPicture, LabelledPicture, PairData
 from scalenas_runtime.records import read_record
 from scalenas_runtime.tasks import PoseRecipe, SegmentationRecipe
@@ -97,7 +98,8 @@ def pose_supply(*, search: int = 16) -> Supply:
 
     data = KeypointData("dots", POSE.joints, (), search, {"pictures": search}, each)
     calibration = np.stack([dots(2000 + index)[0] for index in range(32)])
-    return Supply(POSE, Dots(), lambda: calibration, data, [{"name": "dots", "what": "drawn in the test"}])
+    sources: list[dict[str, Json]] = [{"name": "dots", "what": "drawn in the test"}]
+    return Supply(POSE, Dots(), lambda: calibration, data, sources, (SIDE, SIDE))
 
 
 def class_supply(*, search: int = 8) -> Supply:
@@ -108,7 +110,8 @@ def class_supply(*, search: int = 8) -> Supply:
 
     data = PairData("halves", search, {"pictures": search}, each)
     calibration = np.stack([halves(2000 + index)[0] for index in range(16)])
-    return Supply(CLASSES, Halves(), lambda: calibration, data, [{"name": "halves", "what": "drawn in the test"}])
+    sources: list[dict[str, Json]] = [{"name": "halves", "what": "drawn in the test"}]
+    return Supply(CLASSES, Halves(), lambda: calibration, data, sources, (SIDE, SIDE))
 
 
 def config(**changes: Any) -> TrainConfig:

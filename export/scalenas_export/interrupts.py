@@ -1,4 +1,4 @@
-"""Ctrl-C that lets the candidate in flight finish; a second one ends at once."""
+"""Ctrl-C that lets a long job come to a good end; a second one ends at once."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+AFTER_CANDIDATE = "stopping after the candidate in flight; once more ends at once (only that candidate is lost)"
+
 
 class Interrupts:
     """Catches Ctrl-C and SIGTERM while it is entered; call it to learn whether one came.
 
-    The first is kept, so that a search stops after the candidate in flight; from the second on they do what they did
-    before. Use it in the main thread, the only one that Python hands signals to.
+    The first is kept, so that the job can stop where nothing is lost; from the second on they do what they did before.
+    Use it in the main thread, the only one that Python hands signals to.
     """
 
-    def __init__(self, told: Callable[[str], None]) -> None:
-        """Takes what shows a line to the user."""
-        self._told = told
+    def __init__(self, told: Callable[[str], None], what: str) -> None:
+        """Takes what shows a line to the user, and the line that says what the first signal leads to."""
+        self._told, self._what = told, what
         self._came = False
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
@@ -38,7 +40,7 @@ class Interrupts:
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._came = True
         self._restore()
-        self._told("stopping after the candidate in flight; once more ends at once (only that candidate is lost)")
+        self._told(self._what)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
