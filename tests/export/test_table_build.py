@@ -7,12 +7,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 
 from scalenas import Supernet, Weights, get_space, save_weights
+from scalenas.data.dataset import open_dataset
+from scalenas.inheriting import inherit
+from scalenas.table.accuracies import read as read_accuracies
 from scalenas.table.build import append_latency, read_latencies
 from scalenas.table.nets import members
+from scalenas.training.config import EvaluationConfig
+from scalenas.training.judge import Judge
+from scalenas.training.supply import plain_pictures
 from scalenas_export.cli import app as application
 from scalenas_export.recipes import spec_recipe
+from scalenas_export.table_accuracies import AccuracyPlan, judge_accuracies
 from scalenas_export.table_latencies import LatencyPlan, measure_latencies
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
@@ -61,11 +69,47 @@ def test_every_net_is_measured_once_and_some_again_across_interruptions(tmp_path
         measure_latencies(elsewhere)
 
 
+@pytest.mark.slow
+def test_accuracies_are_those_of_the_nets_judged_one_by_one_across_interruptions(tmp_path: Path) -> None:
+    description = tmp_path / "drawn.yaml"
+    description.write_text(
+        "task: pose\nset: lspet-14\ntrain: [{kind: synthetic, seed: 1, count: 20}]\n"
+        "splits: {calibrate: 0.3, search: 0.3}\n"
+    )
+    weights = small_weights()
+    nets = members(weights.settings, SIZE)[:2]
+    plan = AccuracyPlan(weights, nets, tmp_path / "a.jsonl", str(description), calibration=4)
+    assert judge_accuracies(plan, seconds=1e-9) == 2
+    assert judge_accuracies(replace(plan, nets=nets[:1])) == 0
+    seen: list[int] = []
+    assert judge_accuracies(plan, progress=seen.append) == 0
+    assert seen == [0, 1]
+    found = read_accuracies(plan.file)
+    dataset = open_dataset(str(description))
+    assert weights.recipe is not None
+    calibration = plain_pictures(dataset.samples("calibrate", weights.recipe), 4)
+    judge = Judge(
+        weights.recipe,
+        dataset.labelled("search", size=SIZE),
+        EvaluationConfig(calibration=4),
+        lambda: calibration,
+        torch.device("cpu"),
+    )
+    wanted = [judge.judge(inherit(weights, spec), recalibrated=True).value for spec in nets]
+    assert [entry.spec for entry in found] == [spec.digest for spec in nets]
+    assert [entry.value for entry in found] == pytest.approx(wanted, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["--out", "t.json"], "a table's file ends in .json.gz"),
         (["--out", "t.json.gz", "--minutes", "0"], "--minutes is 0"),
+        (
+            ["--out", "t.json.gz", "--target", "onnxruntime:cpu/fp32", "--data-root", "x"],
+            "--data-root goes with --data",
+        ),
+        (["--out", "t.json.gz", "--target", "onnxruntime:cpu/fp32", "--data", "none.yaml"], "none.yaml"),
         (["--out", "t.json.gz", "--target", "onnxruntime:cuda7/fp32"], "cuda"),
         (["--out", "t.json.gz", "--target", "onnxruntime:cpu/fp32", "--accuracies", "none.jsonl"], "cannot be read"),
     ],

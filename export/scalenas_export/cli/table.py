@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from scalenas_runtime.errors import NothingMeetsBudget, UserError
 
 if TYPE_CHECKING:
     from scalenas.table.table import Table
+    from scalenas_export.table_accuracies import AccuracyPlan
     from scalenas_export.table_latencies import LatencyPlan
     from scalenas_runtime.canonical import Json
 
@@ -28,7 +30,12 @@ def command() -> None:
 @click.option(
     "--target", "targets", multiple=True, default=("openvino:cpu/bf16", "onnxruntime:cpu/fp32"), show_default=True
 )
-@click.option("--accuracies", type=click.Path(path_type=Path), help="Lines that benchmarks/table_accuracies.py wrote.")
+@click.option("--data", help="D.yaml on whose `search` split the nets are judged; latencies alone without it.")
+@click.option("--data-root", help="Folder that the paths in the data's description start at.")
+@click.option(
+    "--calibration", type=click.IntRange(min=1), default=256, show_default=True, help="Pictures for BN statistics."
+)
+@click.option("--accuracies", type=click.Path(path_type=Path), help="Accuracies that were judged before.")
 @click.option(
     "--full",
     type=click.IntRange(min=0),
@@ -46,14 +53,15 @@ def command() -> None:
 def build_command(*, as_json: bool, weights: str, out: Path, accuracies: Path | None, **options: Any) -> None:
     """Measure every member of the table's space with the supernet WEIGHTS, and write the table.
 
-    Latencies go line by line to a file beside the table, so that a killed command goes on where it was. A table of
-    1,024 nets on two engines takes a few hours. Exit code 3 when --minutes was too short; then no table is written.
+    Figures go line by line to files beside the table, so that a killed command goes on where it was. A table of 1,024
+    nets on two engines takes a few hours. Exit code 3 when --minutes was too short; then no table is written.
     """
     from scalenas.table import accuracies as figures
     from scalenas.table.build import assembled, read_latencies
     from scalenas.table.nets import members, others
     from scalenas.table.record import SUFFIX, write_table
     from scalenas_export.packing import check_targets
+    from scalenas_export.table_accuracies import AccuracyPlan
     from scalenas_export.table_latencies import LatencyPlan
     from scalenas_export.weight_sources import find_weights
     from scalenas_runtime.fingerprint import fingerprint
@@ -73,7 +81,20 @@ def build_command(*, as_json: bool, weights: str, out: Path, accuracies: Path | 
     size = (supernet.recipe.height, supernet.recipe.width)
     full = others(supernet.settings, size, options["full"])
     nets = [*members(supernet.settings, size), *full]
+    if options["data"] is None and options["data_root"]:
+        raise UserError("--data-root goes with --data; without it no accuracy is judged")
     known = figures.read(accuracies) if accuracies is not None else []
+    started = time.monotonic()
+    if options["data"] is not None:
+        judged = accuracies or out.with_name(out.name.removesuffix(SUFFIX) + ".accuracies.jsonl")
+        plan_of = AccuracyPlan(
+            supernet, nets, judged, options["data"], options["data_root"], options["calibration"], _device()
+        )
+        _judge(plan_of, minutes)
+        known = [entry for entry in figures.read(judged) if entry.run["weights"] == supernet.digest]
+        note(f"accuracies: {judged}")
+    if minutes is not None:
+        minutes = max(1e-3, minutes - (time.monotonic() - started) / 60)
     file = out.with_name(out.name.removesuffix(SUFFIX) + ".latencies.jsonl")
     plan = LatencyPlan(supernet, nets, configs, options["repeated"], options["repeats"], file)
     _measure(plan, minutes)
@@ -154,6 +175,23 @@ def _show(name: str | Path, *, as_json: bool) -> None:
         f"{text}\n\n{shown}\n",
         as_json=as_json,
     )
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _judge(plan: AccuracyPlan, minutes: float | None) -> None:
+    from tqdm import tqdm
+
+    from scalenas_export.table_accuracies import judge_accuracies
+
+    with tqdm(total=len(plan.nets), unit="net", desc="accuracy", disable=None) as bar:
+        left = judge_accuracies(plan, seconds=None if minutes is None else 60 * minutes, progress=bar.update)
+    if left:
+        raise NothingMeetsBudget(f"{left} accuracies are missing after {minutes:g} minutes; the same command goes on")
 
 
 def _measure(plan: LatencyPlan, minutes: float | None) -> None:

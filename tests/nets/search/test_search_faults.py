@@ -5,11 +5,13 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from scalenas.search import SearchOptions, Study
+from scalenas.search.storage import NoStudy
 from tests.nets.search.search_worker import SETTINGS, run
 
 ROOT = Path(__file__).parents[3]
@@ -107,3 +109,20 @@ def test_four_workers_on_postgresql_lose_nothing_when_one_is_killed(tmp_path: Pa
     pids = {line.split()[2] for line in log.read_text(encoding="utf-8").splitlines()}
     assert len(pids) >= 2
     study.close()
+
+
+@pytest.mark.slow
+def test_a_new_postgresql_database_has_no_study_yet() -> None:
+    url = postgresql()
+    if url is None:
+        pytest.skip("no PostgreSQL server: `make ci-services` starts one")
+    psycopg = pytest.importorskip("psycopg", reason="psycopg (extra postgresql) is not installed")
+    name = f"empty_{time.time_ns()}"
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    empty = f"{url.rpartition('/')[0]}/{name}"
+    with pytest.raises(NoStudy, match="holds no studies"):
+        Study.open(empty, "search")
+    run(empty, options=SearchOptions(settings=SETTINGS, n_trials=1)).close()
+    with pytest.raises(NoStudy, match="has no study 'other'; it has 'search'"):
+        Study.open(empty, "other")
