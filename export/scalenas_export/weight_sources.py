@@ -50,7 +50,8 @@ def find_weights(text: str, *, importer: str | None = None, size: tuple[int, int
         size: Height and width of the net's input, for a `.pth`.
 
     Raises:
-        UserError: nothing is there, the file is damaged, or a checkpoint came without `--recipe`.
+        UserError: nothing is there, the file is damaged, a checkpoint came without `--recipe`, or weights that have
+            their own recipe came with one.
     """
     from scalenas.weights import load_weights
 
@@ -58,6 +59,11 @@ def find_weights(text: str, *, importer: str | None = None, size: tuple[int, int
     if path.suffix.lower() in _CHECKPOINTS:
         return FoundWeights(_imported(path, importer, size), path.name)
     file = find_weights_file(text)
+    if importer is not None:
+        raise UserError(
+            f"--recipe {importer} says how a checkpoint (.pth) is imported, and {text} is none; leave it out, or name a "
+            "recipe file (R.json)"
+        )
     return FoundWeights(load_weights(file), file.stem if file != path else path.name)
 
 

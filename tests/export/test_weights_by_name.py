@@ -88,3 +88,9 @@ def test_export_needs_no_more_than_a_name_and_shipped_weights(
     weights = small_weights("pose")
     assert bundle.recipe == weights.recipe
     assert bundle.manifest.digests["weights"] == weights.digest
+
+
+def test_a_recipe_by_name_is_for_checkpoints_alone(tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", small_weights("pose"))
+    with pytest.raises(UserError, match=r"--recipe hrnet-pose says how a checkpoint .* is none"):
+        find_weights(str(tmp_path / "w.safetensors"), importer="hrnet-pose")

@@ -102,6 +102,8 @@ def _request(options: dict[str, object]) -> ExportRequest:
         raise UserError("--joints is for pose, --classes for segmentation: give one")
     size = parse_size(cast(str, options["size"])) if options["size"] else None
     of_file = read_recipe_file(Path(recipe)) if recipe and recipe.endswith(".json") else None
+    if recipe and of_file is None and not weights:
+        raise UserError(f"--recipe {recipe} says how a checkpoint is imported: give it with --weights, or name R.json")
     found = find_weights(weights, importer=None if of_file else recipe, size=size) if weights else None
     spec = _spec(cast(str, options["spec"]), found, size, options)
     given = of_file or (found.weights.recipe if found and not (joints or classes) else None)
