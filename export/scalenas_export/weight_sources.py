@@ -61,8 +61,8 @@ def find_weights(text: str, *, importer: str | None = None, size: tuple[int, int
     file = find_weights_file(text)
     if importer is not None:
         raise UserError(
-            f"--recipe {importer} says how a checkpoint (.pth) is imported, and {text} is none; leave it out, or name a "
-            "recipe file (R.json)"
+            f"--recipe {importer} says how a checkpoint (.pth) is imported, and {text} is none; leave it out, or name "
+            "a recipe file (R.json)"
         )
     return FoundWeights(load_weights(file), file.stem if file != path else path.name)
 
