@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +118,15 @@ def test_choices_and_names_label_a_trial() -> None:
     assert trial_line(chosen, plan([trial])).startswith("hrnet-w4 precision=bf16 (enqueued)")
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where a shell began the tests in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_first_interrupt_waits_and_the_second_does_not() -> None:
     told: list[str] = []
     before = signal.getsignal(signal.SIGINT)
