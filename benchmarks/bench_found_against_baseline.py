@@ -21,12 +21,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.evaluate_members import accuracy, recalibrator
+import torch
+
+from benchmarks.evaluate_members import accuracy
 from benchmarks.live_search import RESULTS, Subject, instruments, subject_of
 from scalenas.data.dataset import open_dataset
 from scalenas.inheriting import inherit
 from scalenas.search import Study, Trial
 from scalenas.spec import SubnetSpec
+from scalenas.training.judge import judge_of
 from scalenas.weights import load_weights
 from scalenas_export.search.accuracy import judging_config
 from scalenas_export.search.data import DataSource
@@ -127,7 +130,9 @@ def accuracies(
 ) -> dict[str, Evaluation]:
     """Returns the accuracy of all nets on the official part, and of the one trained alone as `ALONE`."""
     dataset = open_dataset(arguments.data, root=arguments.data_root)
-    statistics = recalibrator(dataset, subject.recipe, arguments.part, arguments.calibration)
+    statistics = judge_of(
+        dataset, subject.recipe, arguments.part, calibration=arguments.calibration, device=torch.device("cpu")
+    )
     prepared = prepare(subject.recipe, statistics.data, metric=None, limit=arguments.limit)
     config = judging_config(found.config, subject.recipe)
     done = {}

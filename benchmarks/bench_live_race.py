@@ -6,9 +6,9 @@
 
 Every run is a whole search for the front of latency and accuracy, in a study of its own under `--folder`: a killed
 benchmark goes on where it was. Its figure is the hypervolume of the candidates' front after the last candidate, and its
-mean over all candidates. The reference point is fixed before the first candidate of a sampler: a tenth beyond the
-latency of the slowest named net, and the accuracy of the worst one less a tenth of itself. All studies of a seed take
-turns, so that a slow hour of the machine meets all samplers.
+mean over all candidates. The reference point is the same for all: a tenth beyond the latency of the slowest named net,
+and the accuracy of the worst one less a tenth of itself, each net by its mean over all runs; every search measures
+these nets first, whatever its sampler. The samplers' searches of one seed follow each other, then those of the next.
 """
 
 from __future__ import annotations

@@ -15,23 +15,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from scalenas.data.dataset import Dataset, open_dataset
+from scalenas.data.dataset import open_dataset
 from scalenas.inheriting import inherit
 from scalenas.registry import get_space
 from scalenas.shipped import find_weights_file
 from scalenas.spec import SubnetSpec
 from scalenas.static import StaticNet
-from scalenas.training.config import EvaluationConfig
-from scalenas.training.judge import Judge, members
+from scalenas.training.judge import judge_of, members
 from scalenas.training.start import Frame
-from scalenas.training.supply import plain_pictures
 from scalenas.weights import Weights, load_weights
 from scalenas_export.fast_graph import candidate_graph
 from scalenas_export.search.accuracy import judging_config
@@ -83,13 +80,6 @@ def nets_of(weights: Weights, recipe: Recipe, wanted: list[str]) -> dict[str, Su
     frame = Frame(space, weights.settings, inputs, recipe)
     known = members(frame)
     return known if not wanted else {name: known.get(name) or frame.spec(name) for name in wanted}
-
-
-def recalibrator(dataset: Dataset, recipe: Recipe, part: str, count: int) -> Judge:
-    """Returns what sets BN statistics, from at most `count` pictures of the `calibrate` part."""
-    pictures = partial(plain_pictures, dataset.samples("calibrate", recipe), count)
-    data = dataset.labelled(part, size=(recipe.height, recipe.width))
-    return Judge(recipe, data, EvaluationConfig(calibration=count), pictures, torch.device("cpu"))
 
 
 def accuracy(net: StaticNet, recipe: Recipe, prepared: Prepared, config: EngineConfig) -> Evaluation:
@@ -146,7 +136,9 @@ def judged(arguments: argparse.Namespace, path: Path, weights: Weights) -> Itera
     """Yields the rows, one net after another."""
     recipe = recipe_of(weights, path)
     dataset = open_dataset(arguments.data, root=arguments.data_root)
-    statistics = recalibrator(dataset, recipe, arguments.part, arguments.calibration)
+    statistics = judge_of(
+        dataset, recipe, arguments.part, calibration=arguments.calibration, device=torch.device("cpu")
+    )
     prepared = prepare(recipe, statistics.data, metric=arguments.metric, limit=arguments.limit)
     config = judging_config(EngineConfig(Target.parse(arguments.target), threads=arguments.threads), recipe)
     space = get_space(weights.space)

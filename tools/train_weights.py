@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scalenas.training.config import TrainConfig, read_config
+from scalenas_runtime.files import write_bytes
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "train"
 TRIAL, SUPERNET_TRIAL = 38, 32
@@ -96,7 +97,7 @@ class Driver:
     def fitting(
         self, name: str, config: str, sets: Sequence[str], trial: float, steps: Callable[[float], float]
     ) -> int:
-        """Returns the steps of a phase: the configured ones, or those that fit the time.
+        """Returns the steps of a phase: the configured ones, or those that fit the time; 0 where its weights are there.
 
         Args:
             name: The run.
@@ -108,6 +109,8 @@ class Driver:
         Raises:
             RuntimeError: the trial ended by itself.
         """
+        if self._weights(name).exists():
+            return 0
         if self.seconds is None:
             configured = _config(config).schedule.steps
             assert configured is not None
@@ -139,17 +142,14 @@ class Driver:
         self.say(f"{name}: {rate:.2f} steps/s")
         return max(rate, 0.1)
 
-    def there(self, name: str) -> Path | None:
-        """Returns the weights that a run has left, if it has."""
-        weights = self.out / f"{name}.safetensors"
-        return weights if weights.exists() else None
-
     def run(self, name: str, config: str, sets: Sequence[str], steps: int) -> Path:
-        """Returns the weights of a run, copied beside its folder.
+        """Returns the weights of a run, copied beside its folder; a run whose weights lie there is not repeated.
 
         Raises:
             RuntimeError: the run left no weights in time.
         """
+        if self._weights(name).exists():
+            return self._weights(name)
         with self._lock:
             self.steps[name] = steps
             (self.out / "steps.json").write_text(json.dumps(self.steps, indent=1), encoding="utf-8")
@@ -164,7 +164,11 @@ class Driver:
         if not weights.exists():
             raise RuntimeError(f"{name} left no weights: {_tail(folder)}")
         self.say(f"{name}: done, {_rate(folder) / _config(config).batch:.2f} steps/s")
-        return Path(shutil.copy2(weights, self.out / f"{name}.safetensors"))
+        write_bytes(self._weights(name), weights.read_bytes())
+        return self._weights(name)
+
+    def _weights(self, name: str) -> Path:
+        return self.out / f"{name}.safetensors"
 
     def _start(self, folder: Path, config: str, sets: Sequence[str]) -> subprocess.Popen[bytes]:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -184,17 +188,11 @@ class Driver:
 def chain(driver: Driver, task: str, together: threading.Barrier) -> None:
     """Trains teacher and supernet of a task."""
     name = f"{task}-w16-teacher"
-    teacher = driver.there(name)
-    if teacher is not None:
-        together.wait()
-    else:
-        steps = driver.fitting(name, name, [], TRIAL, lambda rate: rate * (TEACHER_SHARE * driver.left - 12))
-        together.wait()
-        teacher = driver.run(name, name, [], steps)
+    steps = driver.fitting(name, name, [], TRIAL, lambda rate: rate * (TEACHER_SHARE * driver.left - 12))
+    together.wait()
+    teacher = driver.run(name, name, [], steps)
     sets = [f"model.weights={teacher}", f"distillation.teacher={teacher}"]
     name, config = f"{task}-w16", f"{task}-w16-supernet"
-    if driver.there(name) is not None:
-        return
     steps = driver.fitting(name, config, sets, SUPERNET_TRIAL, lambda rate: 0.93 * rate * (driver.left - MARGIN))
     driver.run(name, config, sets, steps)
 
@@ -202,9 +200,6 @@ def chain(driver: Driver, task: str, together: threading.Barrier) -> None:
 def alone(driver: Driver, task: str, together: threading.Barrier) -> None:
     """Trains HRNet's pattern alone; it ends earlier, so that the supernets have the GPU to themselves at the end."""
     name = f"{task}-w16-alone"
-    if driver.there(name) is not None:
-        together.wait()
-        return
     steps = driver.fitting(name, name, [], TRIAL, lambda rate: 0.88 * rate * (driver.left - 70))
     together.wait()
     driver.run(name, name, [], steps)

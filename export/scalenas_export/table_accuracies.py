@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from scalenas_runtime.errors import UserError
 
 if TYPE_CHECKING:
     from scalenas.spec import SubnetSpec
-    from scalenas.table.batched import BatchedJudge
     from scalenas.weights import Weights
 
 
@@ -57,18 +55,26 @@ def judge_accuracies(
     """
     import torch
 
+    from scalenas.data.dataset import open_dataset
     from scalenas.static import extract
     from scalenas.supernet import Supernet
+    from scalenas.table.batched import BatchedJudge
+    from scalenas.training.judge import judge_of
     from scalenas.weights import load_into
 
     # TF32 would move accuracies by more than two nets of a table differ.
     torch.backends.cudnn.allow_tf32 = False
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
-    judge, pictures = _judge(plan)
+    recipe = plan.weights.recipe
+    if recipe is None:
+        raise UserError("the weights have no recipe, so no picture can be judged")
+    dataset = open_dataset(plan.data, root=plan.root)
+    judge = judge_of(dataset, recipe, "search", calibration=plan.calibration, device=torch.device(plan.device))
+    batched = BatchedJudge(judge)
     run: dict[str, int | str] = {
         "weights": plan.weights.digest,
         "data": Path(plan.data).name,
-        "pictures": pictures,
+        "pictures": len(judge.data),
         "calibration": plan.calibration,
     }
     known = {entry.spec for entry in read(plan.file) if entry.fits(run)} if plan.file.exists() else set()
@@ -81,26 +87,7 @@ def judge_accuracies(
     for done, spec in enumerate(missing):
         if time.monotonic() >= deadline:
             return len(missing) - done
-        append(plan.file, Accuracy.of(spec, judge.judge(extract(supernet, spec)), run))
+        append(plan.file, Accuracy.of(spec, batched.judge(extract(supernet, spec)), run))
         if progress is not None:
             progress(1)
     return 0
-
-
-def _judge(plan: AccuracyPlan) -> tuple[BatchedJudge, int]:
-    import torch
-
-    from scalenas.data.dataset import open_dataset
-    from scalenas.table.batched import BatchedJudge
-    from scalenas.training.config import EvaluationConfig
-    from scalenas.training.judge import Judge
-    from scalenas.training.supply import plain_pictures
-
-    recipe = plan.weights.recipe
-    if recipe is None:
-        raise UserError("the weights have no recipe, so no picture can be judged")
-    dataset = open_dataset(plan.data, root=plan.root)
-    config = EvaluationConfig(calibration=plan.calibration)
-    calibration = partial(plain_pictures, dataset.samples("calibrate", recipe), config.calibration)
-    data = dataset.labelled("search", size=(recipe.height, recipe.width))
-    return BatchedJudge(Judge(recipe, data, config, calibration, torch.device(plan.device))), len(data)

@@ -39,8 +39,7 @@ class DatabaseLedger(Ledger):
 
         Raises:
             NoStudy: the storage has no such study, and `head` is None.
-            UserError: the storage cannot be used, or the study is another program's or about
-                something else.
+            UserError: the storage cannot be used, or the study is another program's or about something else.
         """
         import optuna
 

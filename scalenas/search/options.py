@@ -134,9 +134,8 @@ class StudyHead(Record, frozen=True):
         Raises:
             UserError: something differs; the text names it with both values.
         """
-        differing = list(
-            _differences(msgspec.structs.replace(self, planned=stored.planned).to_json(), stored.to_json())
-        )
+        mine = msgspec.structs.replace(self, planned=stored.planned)
+        differing = _differences(mine.to_json(), stored.to_json())
         if differing:
             raise UserError(
                 f"study in {place} is about something else: {'; '.join(differing)}. "

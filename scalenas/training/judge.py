@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from scalenas.static import StaticNet
 from scalenas.training.config import EvaluationConfig
 from scalenas.training.pictures import normalised
 from scalenas.training.start import Frame
+from scalenas.training.supply import plain_pictures
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.evaluate import (
     Evaluation,
@@ -32,6 +34,9 @@ from scalenas_runtime.results import PoseResult
 from scalenas_runtime.segmentation import Segmenter
 from scalenas_runtime.session import Array, Feeds, Session, TensorSpec
 from scalenas_runtime.tasks import PoseRecipe, Recipe
+
+if TYPE_CHECKING:
+    from scalenas.data.dataset import Dataset
 
 _BATCH_PIXELS = 32 * 128 * 96
 _DRAWS = 64
@@ -131,6 +136,24 @@ class Judge:
     @cached_property
     def _pictures(self) -> NDArray[np.uint8]:
         return self.calibration()
+
+
+def judge_of(dataset: Dataset, recipe: Recipe, part: str, *, calibration: int, device: torch.device) -> Judge:
+    """Returns the judge of a part of a data set, which takes BN statistics from its `calibrate` part.
+
+    Args:
+        dataset: The data.
+        recipe: Of the nets.
+        part: `search`, `val`, ...
+        calibration: Pictures for BN statistics, at most.
+        device: Where nets are judged.
+
+    Raises:
+        UserError: the part is empty, or the data do not fit the recipe.
+    """
+    pictures = partial(plain_pictures, dataset.samples("calibrate", recipe), calibration)
+    data = dataset.labelled(part, size=(recipe.height, recipe.width))
+    return Judge(recipe, data, EvaluationConfig(calibration=calibration), pictures, device)
 
 
 def _unasked(picture: Picture, boxes: ArrayLike, *, box_scores: ArrayLike) -> PoseResult:
