@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from msgspec import structs
+
 from scalenas.spec import SubnetSpec
 from scalenas.training.card import card
 from scalenas.training.config import config_json
@@ -76,7 +78,8 @@ def finish(run: Run, *, command: str) -> Finished:
         "notice": config.output.notice,
         "data": run.supply.sources,
         "parents": run.parents,
-        "config": config_json(config),
+        # Where this machine keeps its data is nobody else's business.
+        "config": config_json(structs.replace(config, data=structs.replace(config.data, root=None))),
         "commit": ", ".join(run.commits),
         "steps": run.done,
     }

@@ -108,7 +108,8 @@ def test_a_net_for_joints_of_ones_own_is_tuned_in_one_command(place: Path, capsy
         "data.augmentation={}",
     ]
     given = [f"model.weights={supernet['weights']}", *changes]
-    assert run(["train", "config.yaml", "--out", "tuned", *[text for each in given for text in ("--set", each)]]) == 0
+    changed = [text for each in given for text in ("--set", each)]
+    assert run(["train", "config.yaml", "--out", "tuned", "--data-root", str(place / "own"), *changed]) == 0
     said = capsys.readouterr().err
     # Nothing is the counterpart of the left wrist, and that is said; so is what was read.
     assert "warning: no joint has a left or right counterpart by its name" in said
@@ -118,7 +119,10 @@ def test_a_net_for_joints_of_ones_own_is_tuned_in_one_command(place: Path, capsy
     assert weights.spec.settings["joints"] == 3
     assert weights.recipe is not None
     assert weights.recipe.joints == ("tail", "left_wrist", "head_top")  # type: ignore[union-attr]
-    assert "Outputs taken by name: left_wrist, head_top" in (place / "tuned" / "card.md").read_text()
+    card = (place / "tuned" / "card.md").read_text()
+    assert "Outputs taken by name: left_wrist, head_top" in card
+    assert str(place) not in card
+    assert str(place) not in (place / "tuned" / "weights.safetensors").read_bytes().decode("latin-1")
 
 
 def test_what_a_user_can_get_wrong_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

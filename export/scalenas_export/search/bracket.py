@@ -1,4 +1,4 @@
-"""The arithmetic of A-B-A: a candidate's samples between slices of a reference engine."""
+"""The arithmetic of A-B-A: a candidate's slices between slices of a reference engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalenas_runtime.measure.statistics import Samples, median_interval, percentile_interval
+from scalenas_runtime.measure.statistics import Samples
+
+_RESAMPLES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +20,15 @@ class Bracket:
     Attributes:
         figure: The asked figure of the candidate's samples as they were taken, in milliseconds.
         ratio: The same figure of the samples, each over the reference's median around it.
-        interval: 95 % bootstrap interval of `ratio`.
+        error: Standard error of `ratio`, by bootstrap, drawing whole slices.
+        interval: 95 % interval of `ratio`: Student's, as slices are few.
         before: The reference's median in milliseconds over the first half of its slices.
         after: The same over the second half.
     """
 
     figure: float
     ratio: float
+    error: float
     interval: tuple[float, float]
     before: float
     after: float
@@ -41,7 +45,8 @@ def bracket(
     """Returns the bracket of R slices of a candidate with R + 1 slices of the reference around and between them.
 
     Each sample is divided by the median of the two reference slices next to it, so that a machine that slows down
-    midway moves neither the ratio nor its interval.
+    midway moves neither the ratio nor its interval. The shorter the slices, the fewer have a change of the machine's
+    pace in their midst.
 
     Args:
         slices: Milliseconds of each slice (n,), in the order they were taken.
@@ -50,23 +55,42 @@ def bracket(
         rng: Where the drawing comes from.
 
     Raises:
-        ValueError: no slice, or not one more of the reference than of the candidate.
+        ValueError: fewer than two slices, or not one more of the reference than of the candidate.
     """
-    if not slices or len(references) != len(slices) + 1:
+    if len(slices) < 2 or len(references) != len(slices) + 1:
         raise ValueError(
-            f"{len(slices)} slices need {len(slices) + 1} of the reference (at least 1 and 2), got {len(references)}"
+            f"{len(slices)} slices need {len(slices) + 1} of the reference (at least 2 and 3), got {len(references)}"
         )
     around = [np.median(np.concatenate(pair)) for pair in itertools.pairwise(references)]
-    scaled = np.concatenate([taken / local for taken, local in zip(slices, around, strict=True)])
+    scaled = [taken / local for taken, local in zip(slices, around, strict=True)]
     half = len(references) // 2
-    interval = median_interval([scaled], rng) if percent is None else percentile_interval([scaled], percent, rng)
+    ratio = _figure(np.concatenate(scaled), percent)
+    error = _error(scaled, percent, rng)
+    reach = _student(len(slices) - 1) * error
     return Bracket(
         figure=_figure(np.concatenate(slices), percent),
-        ratio=_figure(scaled, percent),
-        interval=interval,
+        ratio=ratio,
+        error=error,
+        interval=(ratio - reach, ratio + reach),
         before=float(np.median(np.concatenate(references[:half]))),
         after=float(np.median(np.concatenate(references[-half:]))),
     )
+
+
+def _error(scaled: Sequence[Samples], percent: float | None, rng: np.random.Generator) -> float:
+    # Samples of one slice share the machine's mood: drawing single samples would give far too small an error.
+    count = len(scaled)
+    drawn = rng.integers(0, count, (_RESAMPLES, count))
+    figures = [_figure(np.concatenate([scaled[index] for index in row]), percent) for row in drawn]
+    return float(np.std(figures) * np.sqrt(count / (count - 1)))
+
+
+def _student(freedom: int) -> float:
+    """Returns the 97.5 % quantile of Student's distribution, by the first terms of its series (4 % low at 3)."""
+    normal = 1.959964
+    first = (normal**3 + normal) / 4
+    second = (5 * normal**5 + 16 * normal**3 + 3 * normal) / 96
+    return normal + first / freedom + second / freedom**2
 
 
 def _figure(samples: Samples, percent: float | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -23,10 +24,14 @@ from scalenas_runtime.measure.statistics import summarise
 from scalenas_runtime.targets import EngineConfig
 from scalenas_runtime.tasks import Recipe
 
-DRIFT = 0.02
-ROUNDS, REPEATS = 3, 2
-REFERENCE_SECONDS, REFERENCE_SAMPLES = 0.1, 3
-HEADLINE_SECONDS, HEADLINE_SAMPLES = 1.0, 30
+# A shared machine changes its pace within tenths of a second: slices much longer than these have such a change in
+# their midst, and no reference around them can divide it out (`benchmarks/bench_slices.py`).
+SLICE_SECONDS, SLICE_SAMPLES = 0.03, 3
+BATCH = 4
+# Slices go on until the standard error of the ratio is this, but to at most so many times the grade's time.
+PRECISION, PATIENCE = 0.02, 3
+# The reference's own figure sets the scale of a whole study: pieces with pauses between see more than one pace.
+HEADLINE_PIECES, HEADLINE_SECONDS, HEADLINE_PAUSE = 12, 0.15, 0.15
 # Engines leave some memory behind when they are closed; beyond this a new process is cheaper.
 MEMORY_GROWTH = 1024.0
 
@@ -78,13 +83,14 @@ class _Bench:
 
 
 class LatencyMeter:
-    """Measures candidates at grade `search`, each between slices of a reference engine. A context manager.
+    """Measures candidates at grade `search`, in short slices between those of a reference engine. A context manager.
 
     One process per device keeps the reference engine of every config open; the devices stay locked until the end. A
     process that dies or is silent for too long is ended, and the candidate is tried once more in a new one.
 
     The figure is the ratio to the reference times the reference's own figure at the start of the study (its
-    headline), so that candidates of different hours can be compared: drift of the machine is divided out.
+    headline), so that candidates of different hours can be compared: drift of the machine is divided out, and slices
+    are taken until what is left of it moves the ratio by 2 % at most, as far as three times the grade's time allows.
     """
 
     def __init__(
@@ -159,9 +165,7 @@ class LatencyMeter:
             name, opened = bench.process.open(job, timeout=self._timeout)
             target = str(config.target)
             if target not in self._headlines:
-                wanted = (HEADLINE_SECONDS, max(HEADLINE_SAMPLES, job.proving_samples))
-                taken = bench.process.sample(name, *wanted, timeout=self._limit(job, opened, *wanted))
-                self._headlines[target] = float(np.median(taken.milliseconds))
+                self._headlines[target] = self._headline(bench.process, name, job, opened)
             bench.references[config.digest] = _Reference(name, self._headlines[target])
         return bench.references[config.digest].headline
 
@@ -198,39 +202,52 @@ class LatencyMeter:
             raise
         except UserError as error:
             raise MeasureFailed(str(error)) from None
-        runs = [self._run(bench, (name, reference.name), job, opened)]
-        while runs[-1][1].change > DRIFT and len(runs) <= REPEATS:
-            runs.append(self._run(bench, (name, reference.name), job, opened))
+        slices, found = self._run(bench.process, (name, reference.name), job, opened)
         memory = bench.process.close(name, timeout=self._timeout)
         self._watch_memory(job.config.target.device, memory)
-        slices, best = min(runs, key=lambda run: run[1].change)
-        details = self._details(job, opened, slices, best)
+        details = self._details(job, opened, slices, found)
         details |= {
             "target": str(job.config.target),
             "headline_ms": reference.headline,
-            "interval": [bound * reference.headline for bound in best.interval],
-            "repeats": len(runs) - 1,
+            "interval": [bound * reference.headline for bound in found.interval],
             "seconds": round(time.monotonic() - started, 3),
         }
-        return Measured(best.ratio * reference.headline, details)
+        return Measured(found.ratio * reference.headline, details)
+
+    def _headline(self, process: MeasuringProcess, name: str, job: MeasureJob, opened: Opened) -> float:
+        samples = -(-job.proving_samples // HEADLINE_PIECES)
+        limit = self._limit(job, opened, HEADLINE_SECONDS, samples)
+        taken: list[float] = []
+        for piece in range(HEADLINE_PIECES):
+            if piece:
+                time.sleep(HEADLINE_PAUSE)
+            (run,) = process.interleave([(name, HEADLINE_SECONDS, samples)], timeout=limit)
+            taken += run.milliseconds
+        return float(np.median(taken))
 
     def _run(
-        self, bench: _Bench, names: tuple[str, str], job: MeasureJob, opened: Opened
+        self, process: MeasuringProcess, names: tuple[str, str], job: MeasureJob, opened: Opened
     ) -> tuple[list[Slice], Bracket]:
+        """Takes slices of the candidate and the reference in turns until the grade and the precision are reached."""
         seconds, samples = job.wanted
-        share, count = seconds / ROUNDS, -(-samples // ROUNDS)
-        limit = self._limit(job, opened, share, count)
+        own, other = ((name, SLICE_SECONDS, SLICE_SAMPLES) for name in names)
         slices: list[Slice] = []
-        references: list[Slice] = []
-        for number in range(2 * ROUNDS + 1):
-            own = number % 2 == 1
-            name = names[0] if own else names[1]
-            # The other's slice cooled the caches; this one's are filled again before anything counts.
-            bench.process.sample(name, 0.0, 2, timeout=limit)
-            wanted = (share, count) if own else (REFERENCE_SECONDS, REFERENCE_SAMPLES)
-            (slices if own else references).append(bench.process.sample(name, *wanted, timeout=limit))
-        arrays = [[np.array(item.milliseconds) for item in items] for items in (slices, references)]
-        return slices, bracket(arrays[0], arrays[1], STATISTICS[job.stat], np.random.default_rng(0))
+        references = process.interleave([other], timeout=self._limit(job, opened, SLICE_SECONDS, SLICE_SAMPLES))
+        most, more = math.inf, BATCH
+        while True:
+            limit = self._limit(job, opened, 2 * more * SLICE_SECONDS, 2 * more * SLICE_SAMPLES)
+            taken = process.interleave([own, other] * more, timeout=limit)
+            slices += taken[::2]
+            references += taken[1::2]
+            times = [np.array(item.milliseconds) for item in slices]
+            if sum(part.sum() for part in times) < 1000 * seconds or sum(part.size for part in times) < samples:
+                continue
+            around = [np.array(item.milliseconds) for item in references]
+            found = bracket(times, around, STATISTICS[job.stat], np.random.default_rng(0))
+            most = min(most, PATIENCE * len(slices))
+            if found.error <= PRECISION * found.ratio or len(slices) >= most:
+                return slices, found
+            more = max(BATCH, len(slices) // 2)
 
     def _details(self, job: MeasureJob, opened: Opened, slices: Sequence[Slice], found: Bracket) -> dict[str, Json]:
         run = joined(opened, slices)
@@ -243,6 +260,7 @@ class LatencyMeter:
             "ratio_interval": list(found.interval),
             "reference_ms": middle,
             "drift": found.change,
+            "slices": len(slices),
             "samples": statistics.samples,
             "median_ms": statistics.median,
             "p90_ms": statistics.p90,

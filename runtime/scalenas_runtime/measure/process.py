@@ -170,6 +170,18 @@ class MeasuringProcess(ServedProcess):
         answer = self.ask({"do": "sample", "id": name, "seconds": seconds, "samples": samples}, timeout)
         return read_record(Slice, answer, what="answer of the measuring process")
 
+    def interleave(self, turns: Sequence[tuple[str, float, int]], *, timeout: float = 600.0) -> list[Slice]:
+        """Returns a slice for each turn of name, seconds and samples, taken one right after the other.
+
+        Each turn begins with an inference that does not count, as the turn before cooled the caches.
+
+        Raises:
+            MeasuringFailed: the process died or took longer than `timeout` seconds.
+        """
+        asked = [{"id": name, "seconds": seconds, "samples": samples} for name, seconds, samples in turns]
+        answer = self.ask({"do": "interleave", "turns": asked}, timeout)
+        return [read_record(Slice, taken, what="answer of the measuring process") for taken in answer["slices"]]
+
     def close(self, name: str, *, timeout: float = 60.0) -> float | None:
         """Frees an opened engine and returns the MiB of memory that the process holds then; None where nobody tells.
 

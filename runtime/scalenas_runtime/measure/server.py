@@ -1,8 +1,9 @@
 """The measuring process: reads requests line by line on stdin, answers each with one line of JSON on stdout.
 
 Requests: `{"do": "open", "id": ..., "job": {...}, "rebuild": bool}`, `{"do": "sample", "id": ..., "seconds": s,
-"samples": n}`, `{"do": "close", "id": ...}`. Answers: `{"ok": ...}`, or `{"error": text}` for what the user got wrong.
-Several engines may be open at once, so that one process can serve a whole search.
+"samples": n}`, `{"do": "interleave", "turns": [{"id": ..., "seconds": s, "samples": n}, ...]}`, `{"do": "close", "id":
+...}`. Answers: `{"ok": ...}`, or `{"error": text}` for what the user got wrong. Several engines may be open at once, so
+that one process can serve a whole search.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.measure.job import MeasureJob
+from scalenas_runtime.measure.job import MeasureJob, Slice
 from scalenas_runtime.measure.subject import Subject, open_subject
+from scalenas_runtime.measure.watch import Watch
 from scalenas_runtime.records import to_plain
 
 
@@ -77,12 +81,26 @@ def _answer(request: dict[str, Any], subjects: dict[str, Subject]) -> dict[str, 
             return to_plain(opened)
         case {"do": "sample", "id": str(name), "seconds": float() | int() as seconds, "samples": int(samples)}:
             return to_plain(_of(subjects, name).sample(seconds, samples))
+        case {"do": "interleave", "turns": list(turns)}:
+            return {"slices": [to_plain(taken) for taken in _interleaved(turns, subjects)]}
         case {"do": "close", "id": str(name)}:
             _of(subjects, name).close()
             del subjects[name]
             return {"memory_mib": _resident()}
         case _:
             raise UserError(f"unknown request {json.dumps(request)[:200]}")
+
+
+def _interleaved(turns: list[dict[str, Any]], subjects: dict[str, Subject]) -> list[Slice]:
+    watch = Watch()
+    slices = []
+    for turn in turns:
+        subject = _of(subjects, turn["id"])
+        subject.step()  # the turn before cooled the caches
+        slices.append(subject.sample(turn["seconds"], turn["samples"]))
+    # One slice is too short to tell who else was busy; all of them together are not.
+    sharing = watch.read()
+    return [msgspec.structs.replace(taken, sharing=sharing) for taken in slices]
 
 
 def _of(subjects: dict[str, Subject], name: str) -> Subject:
