@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from functools import lru_cache
 from itertools import chain
+from typing import cast
 
 import torch
 from torch import nn
@@ -50,16 +52,31 @@ def inherit(weights: Weights, spec: SubnetSpec, *, space: SearchSpace | None = N
     if difference:
         raise UserError(f"the weights do not fit the spec: {difference}")
     graph = family.graph(spec).live()
-    modules = {node.name: _module(node.operator).eval() for node in graph}
+    modules = {node.name: _module(node.operator) for node in graph}
     _fill(modules, weights)
     return assemble(spec, graph, modules, training=False)
 
 
 def _module(operator: Operator) -> nn.Module:
     if type(operator) not in _PLAIN:
-        return build(operator)
+        return build(operator).eval()
+    return _twin(_template(cast(Hashable, operator)))
+
+
+@lru_cache(maxsize=4096)
+def _template(operator: Hashable) -> nn.Module:
+    """Returns the module of an operator without storage; nobody changes it."""
     with torch.device("meta"):
-        return build(operator)
+        return build(cast(Operator, operator)).eval()
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """Returns a copy that shares nothing but the tensors, far faster than a module's constructor makes one."""
+    twin = object.__new__(type(module))
+    state = {name: value.copy() if isinstance(value, dict | set) else value for name, value in vars(module).items()}
+    state["_modules"] = {name: None if child is None else _twin(child) for name, child in module._modules.items()}
+    vars(twin).update(state)
+    return twin
 
 
 def _fill(modules: Mapping[str, nn.Module], weights: Weights) -> None:
