@@ -26,8 +26,8 @@ from scalenas_runtime.tasks import Recipe
 
 # A shared machine changes its pace within tenths of a second: slices much longer than these have such a change in
 # their midst, and no reference around them can divide it out (`benchmarks/bench_slices.py`).
-SLICE_SECONDS, SLICE_SAMPLES = 0.03, 3
-BATCH = 4
+SLICE_SECONDS, SLICE_SAMPLES, REFERENCE_SAMPLES = 0.03, 5, 3
+LEAST = 4
 # Slices go on until the standard error of the ratio is this, but to at most so many times the grade's time.
 PRECISION, PATIENCE = 0.02, 3
 # The reference's own figure sets the scale of a whole study: pieces with pauses between see more than one pace.
@@ -230,10 +230,13 @@ class LatencyMeter:
     ) -> tuple[list[Slice], Bracket]:
         """Takes slices of the candidate and the reference in turns until the grade and the precision are reached."""
         seconds, samples = job.wanted
-        own, other = ((name, SLICE_SECONDS, SLICE_SAMPLES) for name in names)
+        own, other = (names[0], SLICE_SECONDS, SLICE_SAMPLES), (names[1], SLICE_SECONDS, REFERENCE_SAMPLES)
         slices: list[Slice] = []
-        references = process.interleave([other], timeout=self._limit(job, opened, SLICE_SECONDS, SLICE_SAMPLES))
-        most, more = math.inf, BATCH
+        references = process.interleave([other], timeout=self._limit(job, opened, SLICE_SECONDS, REFERENCE_SAMPLES))
+        each = opened.warm_up.seconds / opened.warm_up.iterations
+        count = max(SLICE_SAMPLES, math.ceil(SLICE_SECONDS / each))
+        more = max(LEAST, math.ceil(seconds / (count * each)), math.ceil(samples / count))
+        most = math.inf
         while True:
             limit = self._limit(job, opened, 2 * more * SLICE_SECONDS, 2 * more * SLICE_SAMPLES)
             taken = process.interleave([own, other] * more, timeout=limit)
@@ -241,13 +244,14 @@ class LatencyMeter:
             references += taken[1::2]
             times = [np.array(item.milliseconds) for item in slices]
             if sum(part.sum() for part in times) < 1000 * seconds or sum(part.size for part in times) < samples:
+                more = 1
                 continue
             around = [np.array(item.milliseconds) for item in references]
             found = bracket(times, around, STATISTICS[job.stat], np.random.default_rng(0))
             most = min(most, PATIENCE * len(slices))
             if found.error <= PRECISION * found.ratio or len(slices) >= most:
                 return slices, found
-            more = max(BATCH, len(slices) // 2)
+            more = max(LEAST, len(slices) // 2)
 
     def _details(self, job: MeasureJob, opened: Opened, slices: Sequence[Slice], found: Bracket) -> dict[str, Json]:
         run = joined(opened, slices)
