@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from benchmarks.live_search import RESULTS, Subject, subject_of
 from scalenas_export.search.deployment import Deployed, parse_size
 from scalenas_export.search.evaluator import write_reference
-from scalenas_export.search.meter import SLICE_SECONDS, LatencyQuestion
+from scalenas_export.search.meter import LatencyQuestion
+from scalenas_export.search.turns import SLICE_SECONDS
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text

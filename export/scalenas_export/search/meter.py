@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -13,23 +12,18 @@ from types import TracebackType
 import numpy as np
 
 from scalenas.search.objectives import Measured, MeasureFailed
-from scalenas_export.search.bracket import Bracket, bracket
+from scalenas_export.search.bracket import Bracket
+from scalenas_export.search.turns import PACES, expected, take_turns
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.measure import MeasureJob, MeasuringFailed, MeasuringProcess, device_locks
-from scalenas_runtime.measure.job import STATISTICS, Drift, Opened, Slice, flags_of
+from scalenas_runtime.measure.job import Drift, Opened, Slice, flags_of
 from scalenas_runtime.measure.protocol import joined
 from scalenas_runtime.measure.statistics import summarise
 from scalenas_runtime.targets import EngineConfig
 from scalenas_runtime.tasks import Recipe
 
-# A shared machine changes its pace within tenths of a second: slices much longer than these have such a change in
-# their midst, and no reference around them can divide it out (`benchmarks/bench_slices.py`).
-SLICE_SECONDS, SLICE_SAMPLES, REFERENCE_SAMPLES = 0.03, 5, 3
-LEAST = 4
-# Slices go on until the standard error of the ratio is this, but to at most so many times the grade's time.
-PRECISION, PATIENCE = 0.02, 3
 # The reference's own figure sets the scale of a whole study: pieces with pauses between see more than one pace.
 HEADLINE_PIECES, HEADLINE_SECONDS, HEADLINE_PAUSE = 12, 0.15, 0.15
 # Engines leave some memory behind when they are closed; beyond this a new process is cheaper.
@@ -202,7 +196,8 @@ class LatencyMeter:
             raise
         except UserError as error:
             raise MeasureFailed(str(error)) from None
-        slices, found = self._run(bench.process, (name, reference.name), job, opened)
+        names = (name, reference.name)
+        slices, found = take_turns(bench.process.interleave, names, job, opened, timeout=self._timeout)
         memory = bench.process.close(name, timeout=self._timeout)
         self._watch_memory(job.config.target.device, memory)
         details = self._details(job, opened, slices, found)
@@ -216,7 +211,7 @@ class LatencyMeter:
 
     def _headline(self, process: MeasuringProcess, name: str, job: MeasureJob, opened: Opened) -> float:
         samples = -(-job.proving_samples // HEADLINE_PIECES)
-        limit = self._limit(job, opened, HEADLINE_SECONDS, samples)
+        limit = self._timeout + PACES * expected(job, opened, HEADLINE_SECONDS, samples)
         taken: list[float] = []
         for piece in range(HEADLINE_PIECES):
             if piece:
@@ -224,34 +219,6 @@ class LatencyMeter:
             (run,) = process.interleave([(name, HEADLINE_SECONDS, samples)], timeout=limit)
             taken += run.milliseconds
         return float(np.median(taken))
-
-    def _run(
-        self, process: MeasuringProcess, names: tuple[str, str], job: MeasureJob, opened: Opened
-    ) -> tuple[list[Slice], Bracket]:
-        """Takes slices of the candidate and the reference in turns until the grade and the precision are reached."""
-        seconds, samples = job.wanted
-        own, other = (names[0], SLICE_SECONDS, SLICE_SAMPLES), (names[1], SLICE_SECONDS, REFERENCE_SAMPLES)
-        slices: list[Slice] = []
-        references = process.interleave([other], timeout=self._limit(job, opened, SLICE_SECONDS, REFERENCE_SAMPLES))
-        each = opened.warm_up.seconds / opened.warm_up.iterations
-        count = max(SLICE_SAMPLES, math.ceil(SLICE_SECONDS / each))
-        more = max(LEAST, math.ceil(seconds / (count * each)), math.ceil(samples / count))
-        most = math.inf
-        while True:
-            limit = self._limit(job, opened, 2 * more * SLICE_SECONDS, 2 * more * SLICE_SAMPLES)
-            taken = process.interleave([own, other] * more, timeout=limit)
-            slices += taken[::2]
-            references += taken[1::2]
-            times = [np.array(item.milliseconds) for item in slices]
-            if sum(part.sum() for part in times) < 1000 * seconds or sum(part.size for part in times) < samples:
-                more = 1
-                continue
-            around = [np.array(item.milliseconds) for item in references]
-            found = bracket(times, around, STATISTICS[job.stat], np.random.default_rng(0))
-            most = min(most, PATIENCE * len(slices))
-            if found.error <= PRECISION * found.ratio or len(slices) >= most:
-                return slices, found
-            more = max(LEAST, len(slices) // 2)
 
     def _details(self, job: MeasureJob, opened: Opened, slices: Sequence[Slice], found: Bracket) -> dict[str, Json]:
         run = joined(opened, slices)
@@ -273,10 +240,6 @@ class LatencyMeter:
             "warm_up_seconds": round(opened.warm_up.seconds, 3),
             "milliseconds": [round(value, 4) for value in run.milliseconds],
         }
-
-    def _limit(self, job: MeasureJob, opened: Opened, seconds: float, samples: int) -> float:
-        each = opened.warm_up.seconds / opened.warm_up.iterations
-        return self._timeout + 20 * max(seconds, samples * each, samples / job.pace if job.pace else 0.0)
 
     def _watch_memory(self, device: str, memory: float | None) -> None:
         bench = self._benches[device]

@@ -1,0 +1,95 @@
+"""When candidate and reference have taken turns enough, with a process whose machine is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scalenas_export.search.turns import LEAST, PATIENCE, PRECISION, take_turns
+from scalenas_runtime.measure.job import MeasureJob, Opened, Slice
+from scalenas_runtime.measure.warmup import WarmUp
+from scalenas_runtime.targets import EngineConfig
+
+RATIO = 1.25
+CONFIG = EngineConfig.from_json({"target": "openvino:cpu/fp32"})
+
+
+@dataclass(slots=True)
+class Machine:
+    """Gives slices: the reference takes `milliseconds`, the candidate 1.25 times as long, both `wobble` from slice to
+    slice, and all a pace that grows by `slope` a slice."""
+
+    milliseconds: float
+    wobble: float = 0.0
+    slope: float = 0.0
+    asked: list[Sequence[tuple[str, float, int]]] = field(default_factory=list)
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
+    taken: int = 0
+
+    def interleave(self, turns: Sequence[tuple[str, float, int]], *, timeout: float = 0.0) -> list[Slice]:
+        self.asked.append(turns)
+        found = []
+        for name, seconds, samples in turns:
+            self.taken += 1
+            own = RATIO if name == "candidate" else 1.0
+            each = self.milliseconds * own * (1 + self.slope * self.taken) * (1 + self.wobble * self.rng.normal())
+            count = max(samples, int(np.ceil(1000 * seconds / each)))
+            found.append(Slice([each] * count, count * each / 1000, None, {}))
+        return found
+
+    @property
+    def opened(self) -> Opened:
+        warm = WarmUp(seconds=0.2, iterations=round(200 / (RATIO * self.milliseconds)), steady=True)
+        return Opened(True, 0.1, "", "", {}, warm)
+
+
+@pytest.mark.parametrize("milliseconds", [0.5, 2.0, 10.0, 200.0])
+@pytest.mark.parametrize("stat", ["median", "p95"])
+def test_a_quiet_machine_gives_the_grade_and_no_more(milliseconds: float, stat: str) -> None:
+    machine = Machine(milliseconds)
+    job = MeasureJob(Path("m.onnx"), CONFIG, "search", stat=stat)
+    slices, found = take_turns(machine.interleave, ("candidate", "reference"), job, machine.opened, timeout=1.0)
+    seconds, samples = job.wanted
+    assert found.ratio == pytest.approx(RATIO)
+    assert sum(part.seconds for part in slices) >= seconds
+    assert sum(len(part.milliseconds) for part in slices) >= samples
+    without = slices[: len(slices) - 1]
+    enough = sum(part.seconds for part in without) >= seconds and sum(map(_count, without)) >= samples
+    assert len(slices) == LEAST or not enough
+    names = [name for turns in machine.asked for name, _, _ in turns]
+    assert names == ["reference", *["candidate", "reference"] * len(slices)]
+
+
+def test_a_steady_drift_asks_for_no_more_turns() -> None:
+    quiet, drifting = Machine(2.0), Machine(2.0, slope=0.01)
+    job = MeasureJob(Path("m.onnx"), CONFIG, "search")
+    counts = []
+    for machine in (quiet, drifting):
+        slices, found = take_turns(machine.interleave, ("candidate", "reference"), job, machine.opened, timeout=1.0)
+        counts.append(len(slices))
+        assert found.ratio == pytest.approx(RATIO, rel=0.01)
+    assert counts[1] <= counts[0]
+
+
+def test_turns_go_on_until_the_ratio_is_known_or_patience_ends() -> None:
+    job = MeasureJob(Path("m.onnx"), CONFIG, "search")
+    counts, errors = [], []
+    for wobble in (0.005, 0.06, 0.5):
+        machine = Machine(2.0, wobble=wobble)
+        slices, found = take_turns(machine.interleave, ("candidate", "reference"), job, machine.opened, timeout=1.0)
+        counts.append(len(slices))
+        errors.append(found.error / found.ratio)
+    assert counts[0] < counts[1] <= counts[2]
+    assert errors[0] <= PRECISION
+    assert errors[1] <= PRECISION
+    assert errors[2] > PRECISION
+    first = sum(name == "candidate" for name, _, _ in machine.asked[1])
+    assert counts[2] == PATIENCE * first
+
+
+def _count(part: Slice) -> int:
+    return len(part.milliseconds)
