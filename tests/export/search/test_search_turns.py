@@ -88,7 +88,7 @@ def test_turns_go_on_until_the_ratio_is_known_or_patience_ends() -> None:
     assert errors[1] <= PRECISION
     assert errors[2] > PRECISION
     first = sum(name == "candidate" for name, _, _ in machine.asked[1])
-    assert counts[2] == PATIENCE * first
+    assert PATIENCE * first <= counts[2] <= PATIENCE * (first + 2)
 
 
 def _count(part: Slice) -> int:
