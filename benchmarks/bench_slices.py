@@ -5,8 +5,10 @@
 
 Each net is opened several times, and each time measured in `--pairs` slices of 30 ms or three inferences, in turns with
 the reference. From the same samples the ratio is then taken as if slices had been 1, 2, 3, 5 times as long, with the
-references in their midst left out, over 0.3, 0.5 and 1.0 seconds of the candidate's time. What is compared are all
-pairs of times that one net was opened: how far apart the two ratios are.
+references in their midst left out, over 0.3, 0.5 and 1.0 seconds of the candidate's time; and as if a slice counted only
+where the references before and after it differ by less than 2 or 5 % (`steady`). What is compared are all pairs of times
+that one net was opened: how far apart the two ratios are. `turns` is how many slices a rule took, those that did not
+count among them.
 """
 
 from __future__ import annotations
@@ -30,13 +32,34 @@ from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint
-from scalenas_runtime.measure import MeasuringProcess
+from scalenas_runtime.measure import MeasuringProcess, device_locks
 from scalenas_runtime.targets import EngineConfig, Target
 
 Samples = NDArray[np.float64]
-LEAST = 3
-LONGER = (1, 2, 3, 5)
-SECONDS = (0.3, 0.5, 1.0)
+SAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a ratio is taken from a trace: slices `longer` times as long, so many `seconds` of them, and how far apart the
+    references around one may lie for it to count.
+    """
+
+    longer: int
+    seconds: float
+    steady: float = float("inf")
+
+    def __str__(self) -> str:
+        steady = "" if self.steady == float("inf") else f" where the reference moved by less than {self.steady:.0%}"
+        return f"slices of {1000 * self.longer * SLICE_SECONDS:.0f} ms{steady}, {self.seconds} s in all"
+
+
+RULES = (
+    *(Rule(longer, seconds) for longer in (1, 2, 3, 5) for seconds in (0.3, 0.5, 1.0)),
+    *(Rule(1, 0.5, steady) for steady in (0.02, 0.05)),
+)
+# What the rules may take of one trace.
+LEAST_PAIRS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +77,11 @@ def traces(subject: Subject, config: EngineConfig, *, nets: int, opens: int, pai
     settings, inputs = subject.weights.settings, subject.reference.inputs
     drawn = [subject.space.sample(rng, settings=settings, inputs=inputs) for _ in range(nets - 1)]
     question, found = LatencyQuestion(), []
-    with TemporaryDirectory(prefix="scalenas-bench-") as place, MeasuringProcess() as process:
+    with (
+        TemporaryDirectory(prefix="scalenas-bench-") as place,
+        device_locks({config.target.device}),
+        MeasuringProcess() as process,
+    ):
         files = [Path(place) / f"net-{number}.onnx" for number in range(nets)]
         for spec, file in zip([subject.reference, *drawn], files, strict=True):
             write_reference(subject.weights, subject.space, Deployed(spec, subject.recipe), file)
@@ -62,7 +89,7 @@ def traces(subject: Subject, config: EngineConfig, *, nets: int, opens: int, pai
         for turn, net in itertools.product(range(opens), range(nets)):
             name, _ = process.open(question.job(files[net], config, subject.recipe))
             names = [reference, *[name, reference] * pairs]
-            taken = process.interleave([(each, SLICE_SECONDS, LEAST) for each in names])
+            taken = process.interleave([(each, SLICE_SECONDS, SAMPLES) for each in names])
             process.close(name)
             times = [np.array(item.milliseconds) for item in taken]
             found.append(Trace(net, times[1::2], times[::2]))
@@ -70,24 +97,45 @@ def traces(subject: Subject, config: EngineConfig, *, nets: int, opens: int, pai
     return found
 
 
-def ratio(trace: Trace, longer: int, seconds: float) -> float:
-    """Returns the ratio over so many seconds of the candidate, in slices `longer` times as long."""
-    scaled, total = [], 0.0
-    for start in range(0, len(trace.slices) - longer + 1, longer):
-        own = np.concatenate(trace.slices[start : start + longer])
-        around = np.concatenate([trace.references[start], trace.references[start + longer]])
+def ratio(trace: Trace, rule: Rule) -> tuple[float, int]:
+    """Returns the ratio by a rule, and how many slices that took; all of them where they are too few."""
+    scaled: list[Samples] = []
+    total, taken = 0.0, 0
+    for start in range(0, len(trace.slices) - rule.longer + 1, rule.longer):
+        taken += rule.longer
+        before, after = (float(np.median(trace.references[at])) for at in (start, start + rule.longer))
+        if abs(before - after) >= rule.steady * (before + after) / 2:
+            continue
+        own = np.concatenate(trace.slices[start : start + rule.longer])
+        around = np.concatenate([trace.references[start], trace.references[start + rule.longer]])
         scaled.append(own / np.median(around))
         total += own.sum() / 1000
-        if total >= seconds:
+        if total >= rule.seconds:
             break
-    return float(np.median(np.concatenate(scaled)))
+    return (float(np.median(np.concatenate(scaled))) if scaled else float("nan")), taken
 
 
-def differences(found: Sequence[Trace], longer: int, seconds: float) -> Samples:
-    """Returns the relative differences of all pairs of traces of one net."""
-    pairs = [(one, two) for one, two in itertools.combinations(found, 2) if one.net == two.net]
-    ratios = [[ratio(trace, longer, seconds) for trace in pair] for pair in pairs]
-    return np.array([abs(one - two) / ((one + two) / 2) for one, two in ratios])
+def judged(found: Sequence[Trace], rule: Rule) -> dict[str, Json]:
+    """Returns the relative differences of all pairs of traces of one net, by a rule."""
+    taken = [ratio(trace, rule) for trace in found]
+    pairs = itertools.combinations(zip(found, taken, strict=True), 2)
+    apart = [
+        abs(one[0] - two[0]) / ((one[0] + two[0]) / 2)
+        for (first, one), (second, two) in pairs
+        if first.net == second.net
+    ]
+    return {
+        "slice_seconds": rule.longer * SLICE_SECONDS,
+        "candidate_seconds": rule.seconds,
+        "steady": None if rule.steady == float("inf") else rule.steady,
+        "turns": float(np.mean([count for _, count in taken])),
+        "median_difference": float(np.nanmedian(apart)),
+        "p90_difference": float(np.nanpercentile(apart, 90)),
+    }
+
+
+def _medians(parts: Sequence[Samples]) -> list[Json]:
+    return [round(float(np.median(part)), 4) for part in parts]
 
 
 def main() -> None:
@@ -101,30 +149,31 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40, help="Slices of a net each time.")
     parser.add_argument("--out", type=Path, default=RESULTS / "slices.json")
     arguments = parser.parse_args()
+    if arguments.opens < 2 or arguments.nets < 1 or arguments.pairs < LEAST_PAIRS:
+        raise SystemExit(f"error: needed are --opens from 2, --nets from 1 and --pairs from {LEAST_PAIRS}")
     try:
         subject = subject_of(arguments.weights, arguments.size)
         config = EngineConfig(Target.parse(arguments.target))
         found = traces(subject, config, nets=arguments.nets, opens=arguments.opens, pairs=arguments.pairs)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
-    rows: list[Json] = []
-    for longer, seconds in itertools.product(LONGER, SECONDS):
-        apart = differences(found, longer, seconds)
-        row = {"median_difference": float(np.median(apart)), "p90_difference": float(np.percentile(apart, 90))}
-        rows.append({"slice_seconds": longer * SLICE_SECONDS, "candidate_seconds": seconds, **row})
+    rows = [judged(found, rule) for rule in RULES]
+    for rule, row in zip(RULES, rows, strict=True):
         print(
-            f"slices of {1000 * longer * SLICE_SECONDS:.0f} ms, {seconds} s in all: "
-            f"median {row['median_difference']:.2%}, 90 % below {row['p90_difference']:.2%}"
+            f"{rule}: {row['turns']:.1f} turns, median {row['median_difference']:.2%}, "
+            f"90 % below {row['p90_difference']:.2%}"
         )
-    pace = [float(np.median(part)) for trace in found for part in trace.references]
     record: dict[str, Json] = {
         "weights": arguments.weights,
         "size": [subject.recipe.height, subject.recipe.width],
         "target": arguments.target,
         "nets": arguments.nets,
         "opens": arguments.opens,
-        "rules": rows,
-        "reference_ms_percentiles": {str(q): round(float(np.percentile(pace, q)), 4) for q in (5, 25, 50, 75, 95)},
+        "rules": list(rows),
+        "traces": [
+            {"net": trace.net, "slices_ms": _medians(trace.slices), "references_ms": _medians(trace.references)}
+            for trace in found
+        ],
         "machine": fingerprint(),
     }
     write_text(arguments.out, pretty_json(record))

@@ -141,6 +141,20 @@ def test_one_process_serves_many_engines(tiny_models: Any) -> None:
         process.close(first)
 
 
+def test_engines_take_turns_in_one_process(tiny_models: Any) -> None:
+    with MeasuringProcess() as process:
+        names = [process.open(MeasureJob(tiny_models.path("one"), config, "search"))[0] for config in (VINO, RUNTIME)]
+        turns = [(names[0], 0.0, 3), (names[1], 0.0, 4), (names[0], 0.1, 1)]
+        taken = process.interleave(turns)
+        assert [len(part.milliseconds) for part in taken][:2] == [3, 4]
+        assert sum(taken[2].milliseconds) >= 100
+        # Who else was busy is known of all turns together.
+        assert len({(part.sharing.others, part.sharing.stolen) for part in taken if part.sharing is not None}) == 1
+        assert process.interleave([]) == []
+        with pytest.raises(UserError, match="'9' is not open; open: "):
+            process.interleave([(names[0], 0.0, 1), ("9", 0.0, 1)])
+
+
 def test_module_measures_a_job_from_stdin(tiny_models: Any, tmp_path: Path) -> None:
     plain = MeasureJob(tiny_models.path("one"), RUNTIME, "search", seconds=0.02).to_json()
     command = [sys.executable, "-m", "scalenas_runtime", "measure"]
@@ -167,7 +181,7 @@ def test_flags(records: list[Measurement]) -> None:
         },
         what="process",
     )
-    drift = job.Drift(before=1.0, after=1.1, change=0.095, ratio=3.0)
+    drift = job.Drift(before=1.0, after=1.1, change=0.095, ratio=3.0, error=0.07)
     cpu = {"quota": 0.5, "affinity": 2, "governor": "powersave"}
     asked = MeasureJob(Path("m.onnx"), VINO, "report")
     wild = read_record(Statistics, {**to_plain(figures), "cov": 0.5, "samples": 2009}, what="statistics")

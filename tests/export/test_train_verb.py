@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -93,7 +94,9 @@ def test_a_run_stops_and_goes_on_where_it_was(place: Path, capsys: pytest.Captur
     assert "go on there with --resume" in capsys.readouterr().err
 
 
-def test_a_net_for_joints_of_ones_own_is_tuned_in_one_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_net_for_joints_of_ones_own_is_tuned_in_one_command(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     supernet = _answer(capsys, "config.yaml", "--out", "supernet")
     _own_people(place / "own")
     (place / "own.yaml").write_text(
@@ -109,7 +112,9 @@ def test_a_net_for_joints_of_ones_own_is_tuned_in_one_command(place: Path, capsy
     ]
     given = [f"model.weights={supernet['weights']}", *changes]
     changed = [text for each in given for text in ("--set", each)]
-    assert run(["train", "config.yaml", "--out", "tuned", "--data-root", str(place / "own"), *changed]) == 0
+    words = ["train", "config.yaml", "--out", "tuned", "--data-root", str(place / "own"), *changed]
+    monkeypatch.setattr(sys, "argv", ["scalenas-export", *words])
+    assert run(words) == 0
     said = capsys.readouterr().err
     # Nothing is the counterpart of the left wrist, and that is said; so is what was read.
     assert "warning: no joint has a left or right counterpart by its name" in said
@@ -121,7 +126,9 @@ def test_a_net_for_joints_of_ones_own_is_tuned_in_one_command(place: Path, capsy
     assert weights.recipe.joints == ("tail", "left_wrist", "head_top")  # type: ignore[union-attr]
     card = (place / "tuned" / "card.md").read_text()
     assert "Outputs taken by name: left_wrist, head_top" in card
+    assert "--out tuned --data-root DATA --set " in card
     assert str(place) not in card
+    assert str(place) not in (place / "tuned" / "report.json").read_text()
     assert str(place) not in (place / "tuned" / "weights.safetensors").read_bytes().decode("latin-1")
 
 

@@ -95,3 +95,21 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         inherit(Weights("supernet", "scalenas", weights.settings, lacking), SPACE.max(SETTINGS["pose"]))
     with pytest.raises(UserError, match=r"the weights are of family other, the spec of scalenas"):
         inherit(Weights("supernet", "other", weights.settings, {}), SPACE.max(SETTINGS["pose"]))
+
+
+def test_two_nets_of_one_spec_share_weights_and_nothing_else(task: str, weights: Weights) -> None:
+    spec = SPACE.min(SETTINGS[task])
+    one, two = inherit(weights, spec), inherit(weights, spec)
+    calls: list[nn.Module] = []
+    for module in one.modules():
+        module.register_forward_hook(lambda module, _inputs, _output: calls.append(module))
+        module.train()
+    for buffer in one.buffers():
+        buffer.zero_()
+    with torch.no_grad():
+        two(torch.zeros(1, 3, *SIZE))
+    assert calls == []
+    assert not any(module.training for module in two.modules())
+    assert all(bool((buffer != 0).any()) for name, buffer in two.named_buffers() if name.endswith("running_var"))
+    for first, second in zip(one.parameters(), two.parameters(), strict=True):
+        assert first.data_ptr() == second.data_ptr()

@@ -148,12 +148,18 @@ def test_server_goes_on_after_a_mistake() -> None:
         {"do": "dance"},
         {"do": "sample", "id": "1", "seconds": 1, "samples": 1},
         {"do": "open", "id": "1", "job": {"model": "x"}, "rebuild": False},
+        {"do": "interleave", "turns": [{"id": "1", "seconds": 1, "samples": 1}]},
+        {"do": "interleave", "turns": [1]},
+        {"do": "interleave", "turns": [{"id": ["1"], "seconds": 1, "samples": 1}]},
     ]
     serve([json.dumps(request) for request in requests], answers)
     texts = [json.loads(line)["error"] for line in answers.getvalue().splitlines()]
     assert texts[0].startswith('unknown request {"do": "dance"}')
     assert texts[1] == "'1' is not open; open: none"
     assert texts[2].startswith("measure job: Object missing required field")
+    assert texts[3] == "'1' is not open; open: none"
+    assert texts[4] == "unknown turn 1"
+    assert texts[5].startswith('unknown turn {"id": ["1"], ')
 
 
 def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -109,7 +110,10 @@ def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_
 
 
 def _command() -> str:
-    return shlex.join(["scalenas-export", *sys.argv[1:]])
+    """Returns the command as it was given, but for where this machine keeps its data."""
+    words = ["scalenas-export", *sys.argv[1:]]
+    hidden = ["DATA" if before == "--data-root" else word for before, word in zip(["", *words], words, strict=False)]
+    return shlex.join(re.sub(r"^((?:--set=)?data\.root|--data-root)=.*", r"\1=DATA", word) for word in hidden)
 
 
 def _need_torch() -> None:

@@ -10,6 +10,8 @@ import numpy as np
 
 from scalenas_runtime.measure.statistics import Samples
 
+# Fewer slices say too little of how they differ.
+LEAST_SLICES = 4
 _RESAMPLES = 500
 
 
@@ -55,11 +57,12 @@ def bracket(
         rng: Where the drawing comes from.
 
     Raises:
-        ValueError: fewer than two slices, or not one more of the reference than of the candidate.
+        ValueError: fewer than `LEAST_SLICES`, or not one more of the reference than of the candidate.
     """
-    if len(slices) < 2 or len(references) != len(slices) + 1:
+    if len(slices) < LEAST_SLICES or len(references) != len(slices) + 1:
         raise ValueError(
-            f"{len(slices)} slices need {len(slices) + 1} of the reference (at least 2 and 3), got {len(references)}"
+            f"{len(slices)} slices need {len(slices) + 1} of the reference (at least {LEAST_SLICES} and "
+            f"{LEAST_SLICES + 1}), got {len(references)}"
         )
     around = [np.median(np.concatenate(pair)) for pair in itertools.pairwise(references)]
     scaled = [taken / local for taken, local in zip(slices, around, strict=True)]

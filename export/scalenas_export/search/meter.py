@@ -13,12 +13,12 @@ import numpy as np
 
 from scalenas.search.objectives import Measured, MeasureFailed
 from scalenas_export.search.bracket import Bracket
-from scalenas_export.search.turns import PACES, expected, take_turns
+from scalenas_export.search.turns import take_turns
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.measure import MeasureJob, MeasuringFailed, MeasuringProcess, device_locks
-from scalenas_runtime.measure.job import Drift, Opened, Slice, flags_of
+from scalenas_runtime.measure.job import HUNG, Drift, Opened, Slice, expected_seconds, flags_of
 from scalenas_runtime.measure.protocol import joined
 from scalenas_runtime.measure.statistics import summarise
 from scalenas_runtime.targets import EngineConfig
@@ -84,7 +84,7 @@ class LatencyMeter:
 
     The figure is the ratio to the reference times the reference's own figure at the start of the study (its
     headline), so that candidates of different hours can be compared: drift of the machine is divided out, and slices
-    are taken until what is left of it moves the ratio by 2 % at most, as far as three times the grade's time allows.
+    are taken until the ratio's standard error is 2 % or less, as far as three times the grade's time allows.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class LatencyMeter:
         except UserError as error:
             raise MeasureFailed(str(error)) from None
         names = (name, reference.name)
-        slices, found = take_turns(bench.process.interleave, names, job, opened, timeout=self._timeout)
+        slices, found = take_turns(bench.process.interleave, names, job=job, opened=opened, timeout=self._timeout)
         memory = bench.process.close(name, timeout=self._timeout)
         self._watch_memory(job.config.target.device, memory)
         details = self._details(job, opened, slices, found)
@@ -211,7 +211,7 @@ class LatencyMeter:
 
     def _headline(self, process: MeasuringProcess, name: str, job: MeasureJob, opened: Opened) -> float:
         samples = -(-job.proving_samples // HEADLINE_PIECES)
-        limit = self._timeout + PACES * expected(job, opened, HEADLINE_SECONDS, samples)
+        limit = self._timeout + HUNG * expected_seconds(job, opened, seconds=HEADLINE_SECONDS, samples=samples)
         taken: list[float] = []
         for piece in range(HEADLINE_PIECES):
             if piece:
@@ -224,10 +224,11 @@ class LatencyMeter:
         run = joined(opened, slices)
         statistics = summarise([np.array(run.milliseconds)], np.random.default_rng(0))
         middle = (found.before + found.after) / 2
-        drift = Drift(before=found.before, after=found.after, change=found.change, ratio=found.ratio)
+        drift = Drift(before=found.before, after=found.after, change=found.change, ratio=found.ratio, error=found.error)
         return {
             "raw_ms": found.figure,
             "ratio": found.ratio,
+            "ratio_error": found.error,
             "ratio_interval": list(found.interval),
             "reference_ms": middle,
             "drift": found.change,

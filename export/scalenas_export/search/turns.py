@@ -8,17 +8,15 @@ from typing import Protocol
 
 import numpy as np
 
-from scalenas_export.search.bracket import Bracket, bracket
-from scalenas_runtime.measure.job import STATISTICS, MeasureJob, Opened, Slice
+from scalenas_export.search.bracket import LEAST_SLICES, Bracket, bracket
+from scalenas_runtime.measure.job import HUNG, STATISTICS, MeasureJob, Opened, Slice, expected_seconds
+from scalenas_runtime.measure.statistics import Samples
 
 # A shared machine changes its pace within tenths of a second: turns much longer than these have such a change in their
 # midst, and no reference around them can divide it out (`benchmarks/bench_slices.py`).
 SLICE_SECONDS, SLICE_SAMPLES, REFERENCE_SAMPLES = 0.03, 5, 3
-LEAST = 4
 # Turns go on until the standard error of the ratio is this, but for at most so many times the grade's time.
 PRECISION, PATIENCE = 0.02, 3
-# So many times as long as expected may anything take, beyond the timeout, before its process counts as hung.
-PACES = 20
 
 
 class Interleave(Protocol):
@@ -29,7 +27,7 @@ class Interleave(Protocol):
 
 
 def take_turns(
-    interleave: Interleave, names: tuple[str, str], job: MeasureJob, opened: Opened, *, timeout: float
+    interleave: Interleave, names: tuple[str, str], *, job: MeasureJob, opened: Opened, timeout: float
 ) -> tuple[list[Slice], Bracket]:
     """Returns the candidate's slices, and its bracket with those of the reference around and between them.
 
@@ -44,37 +42,35 @@ def take_turns(
         MeasuringFailed: the process died or hung.
     """
     own, other = (names[0], SLICE_SECONDS, SLICE_SAMPLES), (names[1], SLICE_SECONDS, REFERENCE_SAMPLES)
-    turn = 2 * expected(job, opened, SLICE_SECONDS, SLICE_SAMPLES)
     slices: list[Slice] = []
-    references = interleave([other], timeout=timeout + PACES * turn)
+    references: list[Samples] = []
     seconds, samples = job.wanted
+    turn = expected_seconds(job, opened, seconds=SLICE_SECONDS, samples=SLICE_SAMPLES)
     more, most = _first(job, opened), math.inf
     while True:
-        taken = interleave([own, other] * more, timeout=timeout + PACES * turn * more)
-        slices += taken[::2]
-        references += taken[1::2]
-        times, around = ([np.array(part.milliseconds) for part in parts] for parts in (slices, references))
-        if sum(part.sum() for part in times) < 1000 * seconds or sum(part.size for part in times) < samples:
-            more = 1
+        # Each round begins with a reference of its own: the machine may have changed its pace since the last one.
+        taken = interleave([other, *[own, other] * more], timeout=timeout + HUNG * 2 * turn * (more + 1))
+        around = [np.array(part.milliseconds) for part in taken[::2]]
+        references = [*references[:-1], np.concatenate([*references[-1:], around[0]]), *around[1:]]
+        slices += taken[1::2]
+        missing = max(
+            1 - sum(part.seconds for part in slices) / seconds,
+            1 - sum(len(part.milliseconds) for part in slices) / samples,
+        )
+        if missing > 0:
+            more = math.ceil(missing * len(slices) / (1 - missing))
             continue
-        found = bracket(times, around, STATISTICS[job.stat], np.random.default_rng(0))
+        times = [np.array(part.milliseconds) for part in slices]
+        found = bracket(times, references, STATISTICS[job.stat], np.random.default_rng(0))
         most = min(most, PATIENCE * len(slices))
         if found.error <= PRECISION * found.ratio or len(slices) >= most:
             return slices, found
-        more = min(max(LEAST, len(slices) // 2), int(most) - len(slices))
-
-
-def expected(job: MeasureJob, opened: Opened, seconds: float, samples: int) -> float:
-    """Returns how many seconds a slice should take, as the warm-up went."""
-    return max(seconds, samples * _each(opened), samples / job.pace if job.pace else 0.0)
+        more = min(max(LEAST_SLICES, len(slices) // 2), int(most) - len(slices))
 
 
 def _first(job: MeasureJob, opened: Opened) -> int:
     """Returns how many slices should be enough for the job's seconds and samples."""
     seconds, samples = job.wanted
-    count = max(SLICE_SAMPLES, math.ceil(SLICE_SECONDS / _each(opened)))
-    return max(LEAST, math.ceil(seconds / (count * _each(opened))), math.ceil(samples / count))
-
-
-def _each(opened: Opened) -> float:
-    return opened.warm_up.seconds / opened.warm_up.iterations
+    each = expected_seconds(job, opened, seconds=0.0, samples=1)
+    count = max(SLICE_SAMPLES, math.ceil(SLICE_SECONDS / each))
+    return max(LEAST_SLICES, math.ceil(seconds / (count * each)), math.ceil(samples / count))

@@ -182,7 +182,7 @@ class Slice(Record, frozen=True):
     Attributes:
         milliseconds: One latency each, in the order they were taken.
         seconds: Wall time of the timed part.
-        sharing: Who else used the processor meanwhile.
+        sharing: Who else used the processor meanwhile; of slices in turns, during all of these.
         parts: Milliseconds of `pre`, `infer` and `post` of each sample, for the boundary `pipeline`.
     """
 
@@ -204,12 +204,21 @@ class ProcessRun(Record, frozen=True):
 
 
 class Drift(Record, frozen=True):
-    """The reference engine's medians in milliseconds before and after, and the relative change between them."""
+    """The reference engine's medians in milliseconds, and the relative change between them.
+
+    Attributes:
+        before: Its median before, or over the first half of the turns it took with what was measured.
+        after: Its median after, or over the second half.
+        change: How far these two lie apart, relative to their middle.
+        ratio: The measured figure over the reference's.
+        error: Standard error of `ratio`, where both took turns.
+    """
 
     before: float
     after: float
     change: float
     ratio: float
+    error: float | None = None
 
 
 class Measurement(Record, frozen=True):
@@ -257,7 +266,10 @@ FLAGS = {
     "cpu_quota": "the control group allows fewer processors than the process may run on",
     "governor": "the clock is not pinned to `performance`",
     "drift": "the reference engine changed by over 2 % between before and after",
+    "imprecise": "the standard error of the ratio to the reference engine is over 2 %",
 }
+# So many times as long as expected may anything take, beyond the timeout, before its process counts as hung.
+HUNG = 20
 
 
 def flags_of(
@@ -274,5 +286,12 @@ def flags_of(
         "cpu_quota": cpu["quota"] is not None and cpu["quota"] < cpu["affinity"],
         "governor": cpu["governor"] not in (None, "performance"),
         "drift": drift is not None and drift.change > 0.02,
+        "imprecise": drift is not None and drift.error is not None and drift.error > 0.02 * drift.ratio,
     }
     return tuple(name for name in FLAGS if applies[name])
+
+
+def expected_seconds(job: MeasureJob, opened: Opened, *, seconds: float, samples: int) -> float:
+    """Returns how many seconds so many seconds and samples should take, as the warm-up went."""
+    each = opened.warm_up.seconds / opened.warm_up.iterations
+    return max(seconds, samples * each, samples / job.pace if job.pace else 0.0)

@@ -14,6 +14,7 @@ from scalenas_runtime.canonical import Json
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.measure.job import (
     GRADES,
+    HUNG,
     Drift,
     Grade,
     MeasureJob,
@@ -21,6 +22,7 @@ from scalenas_runtime.measure.job import (
     Opened,
     ProcessRun,
     Slice,
+    expected_seconds,
     flags_of,
 )
 from scalenas_runtime.measure.lock import device_locks
@@ -101,7 +103,7 @@ def _round(jobs: Sequence[MeasureJob], number: int, plan: Plan) -> list[ProcessR
                 seconds, samples = _share(job, turns)
                 if turns > 1:  # the others' turns cooled its caches
                     processes[index].sample(names[index], 0.05, 3, timeout=plan.timeout)
-                limit = plan.timeout + 20 * _expected(job, engines[index], turns)
+                limit = plan.timeout + HUNG * _expected(job, engines[index], turns)
                 slices[index].append(processes[index].sample(names[index], seconds, samples, timeout=limit))
     return [joined(engine, own) for engine, own in zip(engines, slices, strict=True)]
 
@@ -120,8 +122,7 @@ def _share(job: MeasureJob, turns: int) -> tuple[float, int]:
 def _expected(job: MeasureJob, engine: Opened, turns: int) -> float:
     """Returns the seconds that one turn should take, as the warm-up went."""
     seconds, samples = _share(job, turns)
-    each = engine.warm_up.seconds / engine.warm_up.iterations
-    return max(seconds, samples * each, samples / job.pace if job.pace else 0.0)
+    return expected_seconds(job, engine, seconds=seconds, samples=samples)
 
 
 def joined(engine: Opened, slices: Sequence[Slice]) -> ProcessRun:

@@ -82,7 +82,7 @@ def _answer(request: dict[str, Any], subjects: dict[str, Subject]) -> dict[str, 
         case {"do": "sample", "id": str(name), "seconds": float() | int() as seconds, "samples": int(samples)}:
             return to_plain(_of(subjects, name).sample(seconds, samples))
         case {"do": "interleave", "turns": list(turns)}:
-            return {"slices": [to_plain(taken) for taken in _interleaved(turns, subjects)]}
+            return {"slices": [to_plain(taken) for taken in _interleaved([_turn(each, subjects) for each in turns])]}
         case {"do": "close", "id": str(name)}:
             _of(subjects, name).close()
             del subjects[name]
@@ -91,13 +91,20 @@ def _answer(request: dict[str, Any], subjects: dict[str, Subject]) -> dict[str, 
             raise UserError(f"unknown request {json.dumps(request)[:200]}")
 
 
-def _interleaved(turns: list[dict[str, Any]], subjects: dict[str, Subject]) -> list[Slice]:
+def _turn(turn: object, subjects: dict[str, Subject]) -> tuple[Subject, float, int]:
+    match turn:
+        case {"id": str(name), "seconds": float() | int() as seconds, "samples": int(samples)}:
+            return _of(subjects, name), seconds, samples
+        case _:
+            raise UserError(f"unknown turn {json.dumps(turn)[:200]}")
+
+
+def _interleaved(turns: list[tuple[Subject, float, int]]) -> list[Slice]:
     watch = Watch()
     slices = []
-    for turn in turns:
-        subject = _of(subjects, turn["id"])
+    for subject, seconds, samples in turns:
         subject.step()  # the turn before cooled the caches
-        slices.append(subject.sample(turn["seconds"], turn["samples"]))
+        slices.append(subject.sample(seconds, samples))
     # One slice is too short to tell who else was busy; all of them together are not.
     sharing = watch.read()
     return [msgspec.structs.replace(taken, sharing=sharing) for taken in slices]

@@ -49,14 +49,14 @@ def test_the_interval_holds_the_true_ratio_as_often_as_it_says() -> None:
 
 
 def test_a_percentile_is_that_of_the_scaled_samples() -> None:
-    slices = [np.array([1.0, 2.0, 3.0, 4.0]), np.array([10.0, 20.0, 30.0, 40.0])]
-    references = [np.array([1.0]), np.array([1.0]), np.array([19.0])]
+    slices = [np.array([1.0, 2.0, 3.0, 4.0]), *[np.array([10.0, 20.0, 30.0, 40.0])] * 3]
+    references = [np.array([1.0]), np.array([1.0]), np.array([19.0]), np.array([1.0]), np.array([19.0])]
     found = bracket(slices, references, 75.0, np.random.default_rng(0))
     assert found.ratio == 3.0
-    assert found.figure == 20.0
+    assert found.figure == 30.0
 
 
-@pytest.mark.parametrize(("slices", "references"), [(2, 2), (2, 4), (1, 2)])
+@pytest.mark.parametrize(("slices", "references"), [(4, 4), (4, 6), (3, 4)])
 def test_slices_need_a_reference_on_both_sides(slices: int, references: int) -> None:
     with pytest.raises(ValueError, match=rf"{slices} slices need {slices + 1} of the reference .*got {references}"):
         bracket([np.ones(3)] * slices, [np.ones(3)] * references, None, np.random.default_rng(0))
