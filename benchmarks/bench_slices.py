@@ -5,10 +5,10 @@
 
 Each net is opened several times, and each time measured in `--pairs` slices of 30 ms or three inferences, in turns with
 the reference. From the same samples the ratio is then taken as if slices had been 1, 2, 3, 5 times as long, with the
-references in their midst left out, over 0.3, 0.5 and 1.0 seconds of the candidate's time; and as if a slice counted only
-where the references before and after it differ by less than 2 or 5 % (`steady`). What is compared are all pairs of times
-that one net was opened: how far apart the two ratios are. `turns` is how many slices a rule took, those that did not
-count among them.
+references in their midst left out, over 0.3, 0.5 and 1.0 seconds of the candidate's time; and as if a slice counted
+only where the references before and after it differ by less than 2 or 5 % (`steady`). What is compared are all pairs of
+times that one net was opened: how far apart the two ratios are. `turns` is how many slices a rule took, those that did
+not count among them.
 """
 
 from __future__ import annotations
@@ -41,8 +41,12 @@ SAMPLES = 3
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a ratio is taken from a trace: slices `longer` times as long, so many `seconds` of them, and how far apart the
-    references around one may lie for it to count.
+    """How a ratio is taken from a trace.
+
+    Attributes:
+        longer: How many slices make one.
+        seconds: How much of the candidate's time is taken.
+        steady: How far apart, relative to them, the references around a slice may lie for it to count.
     """
 
     longer: int
