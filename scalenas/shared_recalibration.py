@@ -1,9 +1,9 @@
-"""BN recalibration of many subnets on the same pictures: what all of them compute alike is computed once."""
+"""Many subnets on the same pictures, BN recalibration first: what all of them compute alike is computed once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -39,6 +39,29 @@ class _Trunk:
     weights: dict[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What nets in eval mode compute alike of batches, by number of the node."""
+
+    batches: Sequence[Tensor]
+    outputs: dict[int, list[Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A net's nodes on both sides of what is kept.
+
+    Attributes:
+        given: Names of the nodes whose outputs are kept.
+        skipped: Nodes that need not run, those of `given` among them.
+        nodes: Nodes that run on what is kept.
+    """
+
+    given: tuple[str, ...]
+    skipped: list[Node]
+    nodes: list[Node]
+
+
 class SharedRecalibration:
     """Recalibrates static nets of one supernet on the same pictures; statistics are those of `recalibrate`.
 
@@ -69,6 +92,7 @@ class SharedRecalibration:
         self._kept = self._shared([space.graph(spec).live() for spec in (space.min(settings), space.max(settings))])
         self._most_bytes = most_bytes
         self._trunk: _Trunk | None = None
+        self._seen: _Seen | None = None
 
     def __call__(self, net: StaticNet) -> int:
         """Writes BN statistics into a net of the supernet, in place, and returns the number of pictures.
@@ -79,23 +103,49 @@ class SharedRecalibration:
         graph = cast(Graph, net.meta["graph"])
         numbers = self._numbered(graph)
         ends = [name for name, number in numbers.items() if number in self._kept]
-        if not ends or not self._affordable(graph, ends):
+        if not ends or not self._affordable(graph, ends, self._batches):
             return recalibrate(net, self._batches)
         if self._trunk is None:
             self._trunk = self._grown(net, graph, ends, numbers)
-        trunk = self._trunk
-        given = tuple(name for name in ends if numbers[name] in trunk.outputs)
-        rest = reaching(_edges(graph, stop=given), graph.outputs)
-        skipped = [node for node in graph if node.name not in rest or node.name in given]
-        if not _inherits(net, skipped, trunk):
+        cut = _cut(graph, numbers, self._trunk.outputs)
+        if not _inherits(net, cut.skipped, self._trunk):
             return recalibrate(net, self._batches)
-        _set_statistics(net, skipped, trunk)
-        nodes = [node for node in graph if node.name in rest and node.name not in given]
-        if any(isinstance(module, _BatchNorm) for node in nodes for module in net.get_submodule(node.name).modules()):
-            outputs = [trunk.outputs[numbers[name]] for name in given]
-            part = _Part(net, nodes, (graph.inputs[0], *given), graph.outputs)
-            recalibrate(part, zip(self._batches, *outputs, strict=True))
+        _set_statistics(net, cut.skipped, self._trunk)
+        if any(_norms(net.get_submodule(node.name), node.name) for node in cut.nodes):
+            recalibrate(_rest(net, graph, cut), _rows(self._batches, cut, numbers, self._trunk.outputs))
         return sum(len(batch) for batch in self._batches)
+
+    def outputs(self, net: StaticNet, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yields what a net gives in eval mode for each batch, once it was recalibrated here.
+
+        Args:
+            net: A net that `__call__` was given, unchanged since.
+            batches: Normalised pictures; what nets compute alike of them is kept for as long as it is the same
+                sequence that is given.
+        """
+        graph = cast(Graph, net.meta["graph"])
+        numbers = self._numbered(graph)
+        trunk = self._trunk
+        with torch.inference_mode():
+            cut = None if trunk is None else _cut(graph, numbers, trunk.outputs)
+            if trunk is None or cut is None or not cut.given or not _inherits(net, cut.skipped, trunk):
+                yield from (net(batch) for batch in batches)
+                return
+            if self._seen is None or self._seen.batches is not batches:
+                if not self._affordable(graph, list(cut.given), batches):
+                    yield from (net(batch) for batch in batches)
+                    return
+                part = _Part(net, cut.skipped, graph.inputs, cut.given)
+                for batch in batches:
+                    part(batch)
+                made = {numbers[name]: [values[row] for values in part.made] for row, name in enumerate(cut.given)}
+                self._seen = _Seen(batches, made)
+            cut = _cut(graph, numbers, self._seen.outputs)
+            rest = _rest(net, graph, cut)
+            for row in _rows(batches, cut, numbers, self._seen.outputs):
+                (value,) = rest(*row)
+                rest.made.clear()
+                yield value
 
     def _numbered(self, graph: Graph) -> dict[str, int]:
         """Returns the number of every input and node: equal numbers in two graphs are computed alike."""
@@ -121,11 +171,11 @@ class SharedRecalibration:
             ends.discard(table[graph.inputs[0]])
         return frozenset(ends & common)
 
-    def _affordable(self, graph: Graph, ends: list[str]) -> bool:
-        pictures = sum(len(batch) for batch in self._batches)
-        _, channels, height, width = self._batches[0].shape
+    def _affordable(self, graph: Graph, ends: list[str], batches: Sequence[Tensor]) -> bool:
+        pictures = sum(len(batch) for batch in batches)
+        _, channels, height, width = batches[0].shape
         shapes = graph.shapes({graph.inputs[0]: (channels, height, width)})
-        size = self._batches[0].element_size()
+        size = batches[0].element_size()
         return pictures * size * sum(math.prod(shapes[name]) for name in ends) <= self._most_bytes
 
     def _grown(self, net: StaticNet, graph: Graph, ends: list[str], numbers: dict[str, int]) -> _Trunk:
@@ -169,6 +219,23 @@ class _Part(nn.Module):
                 del values[source]
         self.made.append(tuple(values[name] for name in self._wanted))
         return self.made[-1]
+
+
+def _cut(graph: Graph, numbers: Mapping[str, int], kept: Mapping[int, object]) -> _Cut:
+    given = tuple(node.name for node in graph if numbers[node.name] in kept)
+    rest = reaching(_edges(graph, stop=given), graph.outputs)
+    skipped = [node for node in graph if node.name not in rest or node.name in given]
+    return _Cut(given, skipped, [node for node in graph if node.name in rest and node.name not in given])
+
+
+def _rest(net: StaticNet, graph: Graph, cut: _Cut) -> _Part:
+    return _Part(net, cut.nodes, (graph.inputs[0], *cut.given), graph.outputs)
+
+
+def _rows(
+    batches: Sequence[Tensor], cut: _Cut, numbers: Mapping[str, int], kept: Mapping[int, list[Tensor]]
+) -> Iterator[tuple[Tensor, ...]]:
+    return zip(batches, *(kept[numbers[name]] for name in cut.given), strict=True)
 
 
 def _edges(graph: Graph, stop: Sequence[str] = ()) -> list[tuple[str, tuple[str, ...]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,11 +56,9 @@ def judge_accuracies(
     import torch
 
     from scalenas.data.dataset import open_dataset
-    from scalenas.static import extract
-    from scalenas.supernet import Supernet
+    from scalenas.inheriting import inherit
     from scalenas.table.batched import BatchedJudge
     from scalenas.training.judge import judge_of
-    from scalenas.weights import load_into
 
     # TF32 would move accuracies by more than two nets of a table differ.
     torch.backends.cudnn.allow_tf32 = False
@@ -70,7 +68,7 @@ def judge_accuracies(
         raise UserError("the weights have no recipe, so no picture can be judged")
     dataset = open_dataset(plan.data, root=plan.root)
     judge = judge_of(dataset, recipe, "search", calibration=plan.calibration, device=torch.device(plan.device))
-    batched = BatchedJudge(judge)
+    batched = BatchedJudge(judge, get_space(plan.weights.space), plan.weights.settings)
     run: dict[str, int | str] = {
         "weights": plan.weights.digest,
         "data": Path(plan.data).name,
@@ -79,15 +77,15 @@ def judge_accuracies(
     }
     known = {entry.spec for entry in read(plan.file) if entry.fits(run)} if plan.file.exists() else set()
     missing = [spec for spec in plan.nets if spec.digest not in known]
-    supernet = Supernet(get_space(plan.weights.space), plan.weights.settings)
-    load_into(supernet, plan.weights)
-    supernet.to(plan.device).eval()
+    weights = replace(
+        plan.weights, tensors={name: tensor.to(plan.device) for name, tensor in plan.weights.tensors.items()}
+    )
     if progress is not None:
         progress(0)
     for done, spec in enumerate(missing):
         if time.monotonic() >= deadline:
             return len(missing) - done
-        append(plan.file, Accuracy.of(spec, batched.judge(extract(supernet, spec)), run))
+        append(plan.file, Accuracy.of(spec, batched.judge(inherit(weights, spec)), run))
         if progress is not None:
             progress(1)
     return 0

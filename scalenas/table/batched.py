@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
+from scalenas.shared_recalibration import SharedRecalibration
+from scalenas.space import SearchSpace, Settings
 from scalenas.static import StaticNet
 from scalenas.training.judge import Judge
 from scalenas.training.pictures import normalised
@@ -31,41 +32,47 @@ PIXELS = {"cpu": 64 * 128 * 96, "cuda": 1024 * 128 * 96}
 
 
 class BatchedJudge:
-    """Judges static nets as `Judge.judge` does with recalibration; only the batches of the forward pass differ.
+    """Judges subnets of one supernet as `Judge.judge` does with recalibration; how the passes are cut alone differs.
 
-    All pictures of the judge's data are held in memory as the net takes them, on the judge's device.
+    All pictures of the judge's data are held in memory as the nets take them, on the judge's device, and what all nets
+    compute alike of them (stem and first stage) is computed once.
     """
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, space: SearchSpace, settings: Settings) -> None:
         """Reads and prepares all pictures.
+
+        Args:
+            judge: Says what is judged and on which pictures; its variance is `total`.
+            space: The supernet's family.
+            settings: Of the supernet.
 
         Raises:
             UserError: an unreadable picture, or labels that do not fit the recipe.
         """
         self._judge = judge
         self._task: _People | _Maps
-        if isinstance(judge.recipe, PoseRecipe):
+        recipe = judge.recipe
+        if isinstance(recipe, PoseRecipe):
             assert isinstance(judge.data, KeypointData)
-            question = PoseQuestion(judge.config.metric or default_metric(judge.recipe))
-            self._task = _People(judge.recipe, judge.data, question)
+            question = PoseQuestion(judge.config.metric or default_metric(recipe))
+            self._task = _People(recipe, judge.data, question)
         else:
             assert isinstance(judge.data, PairData)
-            self._task = _Maps(judge.recipe, judge.data)
-        self._inputs = torch.from_numpy(self._task.inputs).to(judge.device)
+            self._task = _Maps(recipe, judge.data)
+        step = max(1, PIXELS[judge.device.type] // (recipe.height * recipe.width))
+        inputs = torch.from_numpy(self._task.inputs).to(judge.device)
+        self._inputs = [normalised(part, recipe) for part in torch.split(inputs, step)]
+        assert judge.config.variance == "total"
+        self._shared = SharedRecalibration(space, settings, judge.batches())
 
     def judge(self, net: StaticNet) -> Evaluation:
-        """Returns the accuracy of a net; its BN statistics are measured first, and it is left in eval mode."""
-        judge = self._judge
-        net = net.to(judge.device).eval()
-        judge.recalibrate(net)
-        return self._task.evaluation(self._outputs(net))
+        """Returns the accuracy of a net of the supernet on the judge's device; its BN statistics are measured first.
 
-    def _outputs(self, net: StaticNet) -> NDArray[np.float32]:
-        recipe = self._judge.recipe
-        step = max(1, PIXELS[self._judge.device.type] // (recipe.height * recipe.width))
-        with torch.inference_mode():
-            parts: list[Tensor] = [net(normalised(part, recipe)) for part in torch.split(self._inputs, step)]
-            return np.concatenate([part.float().cpu().numpy() for part in parts])
+        Nets that `scalenas.inheriting.inherit` made share the most.
+        """
+        self._shared(net)
+        parts = [part.float().cpu().numpy() for part in self._shared.outputs(net, self._inputs)]
+        return self._task.evaluation(np.concatenate(parts))
 
 
 class _People:

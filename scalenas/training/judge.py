@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from scalenas.recalibration import recalibrate
 from scalenas.spec import SubnetSpec
@@ -128,10 +128,13 @@ class Judge:
 
     def recalibrate(self, net: StaticNet) -> int:
         """Sets the BN statistics of a net from the calibration pictures, in place; returns the number of pictures."""
+        return recalibrate(net, self.batches(), variance=self.config.variance)
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yields the calibration pictures, normalised (B, 3, H, W), on the judge's device."""
         step = max(1, min(32, _BATCH_PIXELS // (self.recipe.height * self.recipe.width)))
         pictures = torch.from_numpy(self._pictures)
-        batches = (normalised(part.to(self.device), self.recipe) for part in torch.split(pictures, step))
-        return recalibrate(net, batches, variance=self.config.variance)
+        return (normalised(part.to(self.device), self.recipe) for part in torch.split(pictures, step))
 
     @cached_property
     def _pictures(self) -> NDArray[np.uint8]:

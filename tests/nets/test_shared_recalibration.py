@@ -114,3 +114,30 @@ def test_a_net_that_cannot_share_runs_whole(reason: str) -> None:
 def test_no_pictures_are_refused() -> None:
     with pytest.raises(UserError, match=r"needs at least one picture, got no batches"):
         SharedRecalibration(SPACE, SPACE.settings(POSE), [])
+
+
+@pytest.mark.parametrize("task", SETTINGS)
+def test_outputs_are_those_of_the_whole_net_also_when_pictures_change(task: str) -> None:
+    settings = SETTINGS[task]
+    weights = _weights(settings)
+    shared = SharedRecalibration(SPACE, weights.settings, _batches())
+    pictures, others = (
+        [torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) for count in (3, 1)]
+        for seed in (1, 2)
+    )
+    for spec in _specs(settings):
+        net = inherit(weights, spec)
+        shared(net)
+        for batches in (pictures, others, pictures):
+            found = list(shared.outputs(net, batches))
+            with torch.inference_mode():
+                expected = [net(batch) for batch in batches]
+            for ours, theirs in zip(found, expected, strict=True):
+                scale = float(theirs.abs().max())
+                assert float((ours - theirs).abs().max()) <= 1e-5 * scale
+    # A net with weights of its own runs whole.
+    strange = inherit(_weights(settings), SPACE.max(settings))
+    shared(strange)
+    (first, *_) = shared.outputs(strange, pictures)
+    with torch.inference_mode():
+        assert torch.equal(first, strange(pictures[0]))
