@@ -14,8 +14,10 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -28,6 +30,7 @@ from scalenas_runtime.errors import UserError
 
 # Steps on the way per worker: one being made, two ready, because steps of small and large subnets take turns.
 _AHEAD = 3
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_S = 5.0
 
 
@@ -107,7 +110,8 @@ class _Pool:
             for number in range(workers):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs, packed), name=f"loader-{number}", daemon=True)
-                process.start()
+                with _unheard():
+                    process.start()
                 theirs.close()
                 self._workers[ours] = process
         except BaseException:
@@ -202,13 +206,26 @@ class _Pool:
         )
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Makes processes that start inside deaf to Ctrl-C and SIGTERM until they say what they do upon them."""
+    # When it starts, it lets the caller hear both again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, packed: bytes) -> None:
     """Makes the batches of the steps that come through the pipe until the pipe closes."""
     import cv2
 
     # Ctrl-C and a scheduler's SIGTERM reach the whole group of processes; the parent alone decides.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     # The workers themselves are the parallelism.
     cv2.setNumThreads(1)
     samples, feed = pickle.loads(packed)

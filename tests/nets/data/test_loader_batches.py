@@ -97,12 +97,17 @@ def test_any_other_failure_names_the_sample_and_the_step(workers: int) -> None:
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_signal_to_the_whole_group_leaves_the_workers_to_the_parent(closed: bool) -> None:
     program = (
-        "import os, signal, sys; from contextlib import closing; from scalenas.data.loader import batches\n"
+        "import os, signal, sys, threading, time; from scalenas.data.loader import batches\n"
         "from tests.nets.data.numbered import Numbered\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        # From before the first worker starts until all work.
+        "    heard = threading.Event()\n"
+        "    def tell():\n"
+        "        while not heard.wait(0.01): os.killpg(0, signal.SIGTERM)\n"
+        "    threading.Thread(target=tell, daemon=True).start()\n"
         "    made = batches(Numbered(64), batch=1, seed=0, steps=64, workers=2)\n"
-        "    next(made); os.killpg(0, signal.SIGTERM); print(sum(1 for _ in zip(range(40), made)))\n"
+        "    print(sum(1 for _ in zip(range(40), made))); heard.set()\n"
         + ("    made.close()\n" if closed else "    sys.modules['held'] = made\n")
     )
     root = Path(__file__).resolve().parents[3]
