@@ -22,10 +22,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.live_search import RESULTS, Subject, instruments, subject_of
+from benchmarks.live_search import RESULTS, Subject, add_subject, instruments, subject_of
 from scalenas.search import Measured, MeasureFailed, Trial
 from scalenas.spec import SubnetSpec
-from scalenas_export.search.deployment import parse_size
 from scalenas_export.search.finalists import Entry, confirm
 from scalenas_export.search.meter import LatencyQuestion
 from scalenas_runtime.canonical import Json, pretty_json
@@ -144,9 +143,7 @@ def _measured(found: Measured | float) -> Measured:
 def main() -> None:
     """Measures, prints and records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="random-16", help="A weights file, a shipped name, or random-WIDTH.")
-    parser.add_argument("--size", type=parse_size, default=(256, 192), help="Input of a random supernet.")
-    parser.add_argument("--target", default="openvino:cpu/bf16")
+    add_subject(parser, weights="random-16")
     parser.add_argument("--nets", type=int, default=20)
     parser.add_argument("--between", type=float, default=60.0, help="Seconds of other work.")
     parser.add_argument("--promises", type=int, default=20, help="Nets that are also measured at --grade, twice.")

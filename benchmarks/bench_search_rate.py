@@ -18,11 +18,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.live_search import RESULTS, Subject, instruments, subject_of
+from benchmarks.live_search import RESULTS, Subject, add_subject, instruments, subject_of
 from scalenas.inheriting import inherit
 from scalenas.search import Candidate, Measured, Objective, SearchOptions, search
 from scalenas.search.objectives import Measure
-from scalenas_export.search.deployment import parse_size
 from scalenas_export.search.meter import LatencyMeter
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.errors import UserError
@@ -97,9 +96,7 @@ def measured(subject: Subject, config: EngineConfig, *, rounds: int, fast: int) 
 def main() -> None:
     """Measures, prints and records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="random-18", help="A weights file, a shipped name, or random-WIDTH.")
-    parser.add_argument("--size", type=parse_size, default=(256, 192), help="Input of a random supernet.")
-    parser.add_argument("--target", default="openvino:cpu/bf16")
+    add_subject(parser, weights="random-18")
     parser.add_argument("--rounds", type=int, default=4, help="Counted rounds.")
     parser.add_argument("--fast", type=int, default=8, help="Fast candidates for each stock one.")
     parser.add_argument("--out", type=Path, default=RESULTS / "search_rate.json")

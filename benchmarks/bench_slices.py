@@ -21,10 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.live_search import RESULTS, Subject, subject_of
-from scalenas_export.search.deployment import Deployed, parse_size
+from benchmarks.live_search import RESULTS, Subject, add_subject, subject_of
+from scalenas_export.search.deployment import Deployed
 from scalenas_export.search.evaluator import write_reference
 from scalenas_export.search.meter import LatencyQuestion
 from scalenas_export.search.turns import SLICE_SECONDS
@@ -33,9 +32,9 @@ from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.measure import MeasuringProcess, device_locks
+from scalenas_runtime.measure.statistics import Samples
 from scalenas_runtime.targets import EngineConfig, Target
 
-Samples = NDArray[np.float64]
 SAMPLES = 3
 
 
@@ -145,12 +144,10 @@ def _medians(parts: Sequence[Samples]) -> list[Json]:
 def main() -> None:
     """Measures, prints and records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="pose-w16", help="A weights file, a shipped name, or random-WIDTH.")
-    parser.add_argument("--size", type=parse_size, default=(256, 192), help="Input of a random supernet.")
-    parser.add_argument("--target", default="openvino:cpu/bf16")
+    add_subject(parser, weights="pose-w16")
     parser.add_argument("--nets", type=int, default=5)
     parser.add_argument("--opens", type=int, default=5, help="How often each net is opened.")
-    parser.add_argument("--pairs", type=int, default=40, help="Slices of a net each time.")
+    parser.add_argument("--pairs", type=int, default=LEAST_PAIRS, help="Slices of a net each time.")
     parser.add_argument("--out", type=Path, default=RESULTS / "slices.json")
     arguments = parser.parse_args()
     if arguments.opens < 2 or arguments.nets < 1 or arguments.pairs < LEAST_PAIRS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from scalenas.weights import Weights, load_weights
 from scalenas_export.recipes import spec_recipe
 from scalenas_export.search.accuracy import AccuracyJudge
 from scalenas_export.search.data import DataSource
-from scalenas_export.search.deployment import Deployed
+from scalenas_export.search.deployment import Deployed, parse_size
 from scalenas_export.search.evaluator import CalibrationPictures, Instruments, LiveEvaluator, write_reference
 from scalenas_export.search.meter import LatencyMeter
 from scalenas_runtime.errors import UserError
@@ -72,6 +73,13 @@ def subject_of(text: str, size: tuple[int, int]) -> Subject:
     space = get_space(weights.space)
     members = space.members(weights.settings, (weights.recipe.height, weights.recipe.width))
     return Subject(weights, space, weights.recipe, members)
+
+
+def add_subject(parser: argparse.ArgumentParser, *, weights: str) -> None:
+    """Adds the options that say what is measured on which engine: `--weights`, `--size` and `--target`."""
+    parser.add_argument("--weights", default=weights, help="A weights file, a shipped name, or random-WIDTH.")
+    parser.add_argument("--size", type=parse_size, default=(256, 192), help="Input of a random supernet.")
+    parser.add_argument("--target", default="openvino:cpu/bf16")
 
 
 @contextmanager

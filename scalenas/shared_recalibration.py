@@ -115,8 +115,9 @@ class SharedRecalibration:
             recalibrate(_rest(net, graph, cut), _rows(self._batches, cut, numbers, self._trunk.outputs))
         return sum(len(batch) for batch in self._batches)
 
-    def outputs(self, net: StaticNet, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yields what a net gives in eval mode for each batch, once it was recalibrated here.
+    @torch.inference_mode()
+    def outputs(self, net: StaticNet, batches: Sequence[Tensor]) -> list[Tensor]:
+        """Returns what a net gives in eval mode for each batch, once it was recalibrated here.
 
         Args:
             net: A net that `__call__` was given, unchanged since.
@@ -125,27 +126,32 @@ class SharedRecalibration:
         """
         graph = cast(Graph, net.meta["graph"])
         numbers = self._numbered(graph)
-        trunk = self._trunk
-        with torch.inference_mode():
-            cut = None if trunk is None else _cut(graph, numbers, trunk.outputs)
-            if trunk is None or cut is None or not cut.given or not _inherits(net, cut.skipped, trunk):
-                yield from (net(batch) for batch in batches)
-                return
-            if self._seen is None or self._seen.batches is not batches:
-                if not self._affordable(graph, list(cut.given), batches):
-                    yield from (net(batch) for batch in batches)
-                    return
-                part = _Part(net, cut.skipped, graph.inputs, cut.given)
-                for batch in batches:
-                    part(batch)
-                made = {numbers[name]: [values[row] for values in part.made] for row, name in enumerate(cut.given)}
-                self._seen = _Seen(batches, made)
-            cut = _cut(graph, numbers, self._seen.outputs)
-            rest = _rest(net, graph, cut)
-            for row in _rows(batches, cut, numbers, self._seen.outputs):
-                (value,) = rest(*row)
-                rest.made.clear()
-                yield value
+        kept = self._seen_in(net, graph, numbers, batches)
+        if not kept:
+            return [net(batch) for batch in batches]
+        cut = _cut(graph, numbers, kept)
+        rest = _rest(net, graph, cut)
+        for row in _rows(batches, cut, numbers, kept):
+            rest(*row)
+        return [value for (value,) in rest.made]
+
+    def _seen_in(
+        self, net: StaticNet, graph: Graph, numbers: Mapping[str, int], batches: Sequence[Tensor]
+    ) -> Mapping[int, list[Tensor]]:
+        """Returns what the trunk makes of the batches, by number of the node; nothing where the net shares none."""
+        if self._trunk is None:
+            return {}
+        cut = _cut(graph, numbers, self._trunk.outputs)
+        if not cut.given or not _inherits(net, cut.skipped, self._trunk):
+            return {}
+        if self._seen is None or self._seen.batches is not batches:
+            if not self._affordable(graph, list(cut.given), batches):
+                return {}
+            part = _Part(net, cut.skipped, graph.inputs, cut.given)
+            for batch in batches:
+                part(batch)
+            self._seen = _Seen(batches, part.by_number(numbers))
+        return self._seen.outputs
 
     def _numbered(self, graph: Graph) -> dict[str, int]:
         """Returns the number of every input and node: equal numbers in two graphs are computed alike."""
@@ -192,8 +198,7 @@ class SharedRecalibration:
                 assert norm.running_mean is not None
                 assert norm.running_var is not None
                 statistics[path] = norm.running_mean.clone(), norm.running_var.clone()
-        outputs = {numbers[name]: [made[row] for made in part.made] for row, name in enumerate(ends)}
-        return _Trunk(outputs, statistics, weights)
+        return _Trunk(part.by_number(numbers), statistics, weights)
 
 
 class _Part(nn.Module):
@@ -219,6 +224,10 @@ class _Part(nn.Module):
                 del values[source]
         self.made.append(tuple(values[name] for name in self._wanted))
         return self.made[-1]
+
+    def by_number(self, numbers: Mapping[str, int]) -> dict[int, list[Tensor]]:
+        """Returns what was made, by number of the node and batch."""
+        return {numbers[name]: [made[row] for made in self.made] for row, name in enumerate(self._wanted)}
 
 
 def _cut(graph: Graph, numbers: Mapping[str, int], kept: Mapping[int, object]) -> _Cut:

@@ -49,7 +49,6 @@ class BatchedJudge:
         Raises:
             UserError: an unreadable picture, or labels that do not fit the recipe.
         """
-        self._judge = judge
         self._task: _People | _Maps
         recipe = judge.recipe
         if isinstance(recipe, PoseRecipe):

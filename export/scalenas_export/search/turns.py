@@ -9,14 +9,14 @@ from typing import Protocol
 import numpy as np
 
 from scalenas_export.search.bracket import LEAST_SLICES, Bracket, bracket
-from scalenas_runtime.measure.job import HUNG, STATISTICS, MeasureJob, Opened, Slice, expected_seconds
+from scalenas_runtime.measure.job import HUNG, PRECISION, STATISTICS, MeasureJob, Opened, Slice, expected_seconds
 from scalenas_runtime.measure.statistics import Samples
 
 # A shared machine changes its pace within tenths of a second: turns much longer than these have such a change in their
 # midst, and no reference around them can divide it out (`benchmarks/bench_slices.py`).
 SLICE_SECONDS, SLICE_SAMPLES, REFERENCE_SAMPLES = 0.03, 5, 3
-# Turns go on until the standard error of the ratio is this, but for at most so many times the grade's time.
-PRECISION, PATIENCE = 0.02, 3
+# Turns go on until the ratio is precise, but for at most so many times the grade's time.
+PATIENCE = 3
 
 
 class Interleave(Protocol):

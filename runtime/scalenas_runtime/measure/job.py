@@ -268,6 +268,8 @@ FLAGS = {
     "drift": "the reference engine changed by over 2 % between before and after",
     "imprecise": "the standard error of the ratio to the reference engine is over 2 %",
 }
+# To this standard error, relative to it, a ratio to the reference engine is wanted.
+PRECISION = 0.02
 # So many times as long as expected may anything take, beyond the timeout, before its process counts as hung.
 HUNG = 20
 
@@ -286,7 +288,7 @@ def flags_of(
         "cpu_quota": cpu["quota"] is not None and cpu["quota"] < cpu["affinity"],
         "governor": cpu["governor"] not in (None, "performance"),
         "drift": drift is not None and drift.change > 0.02,
-        "imprecise": drift is not None and drift.error is not None and drift.error > 0.02 * drift.ratio,
+        "imprecise": drift is not None and drift.error is not None and drift.error > PRECISION * drift.ratio,
     }
     return tuple(name for name in FLAGS if applies[name])
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from scalenas_export.search.bracket import LEAST_SLICES, Bracket
-from scalenas_export.search.turns import PATIENCE, PRECISION, SLICE_SAMPLES, take_turns
-from scalenas_runtime.measure.job import MeasureJob, Opened, Slice
+from scalenas_export.search.turns import PATIENCE, SLICE_SAMPLES, take_turns
+from scalenas_runtime.measure.job import PRECISION, MeasureJob, Opened, Slice
 from scalenas_runtime.measure.warmup import WarmUp
 from scalenas_runtime.targets import EngineConfig
 

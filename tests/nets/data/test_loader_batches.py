@@ -97,7 +97,7 @@ def test_any_other_failure_names_the_sample_and_the_step(workers: int) -> None:
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_signal_to_the_whole_group_leaves_the_workers_to_the_parent(closed: bool) -> None:
     program = (
-        "import os, signal, sys, threading, time; from scalenas.data.loader import batches\n"
+        "import os, signal, sys, threading; from scalenas.data.loader import batches\n"
         "from tests.nets.data.numbered import Numbered\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGTERM, lambda *_: None)\n"
