@@ -39,6 +39,11 @@ class AccuracyPlan:
     calibration: int = 256
     device: str = "cpu"
 
+    def covers(self, entry: Accuracy) -> bool:
+        """Returns whether an entry of the file is one of this plan's, as far as can be said without the pictures."""
+        wanted = (self.weights.digest, Path(self.data).name, self.calibration)
+        return tuple(entry.run.get(key) for key in ("weights", "data", "calibration")) == wanted
+
 
 def judge_accuracies(
     plan: AccuracyPlan, *, seconds: float | None = None, progress: Callable[[int], object] | None = None

@@ -78,15 +78,15 @@ def measure_latencies(
             other weights or of another device.
         MeasureFailed: an engine refuses a net, or the measuring process died twice.
     """
-    missing = plan.missing()
-    if not missing:
-        return 0
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
     weights, space = plan.weights, get_space(plan.weights.space)
     reference_spec = next(iter(space.members(weights.settings, plan.size).values()))
     device = str(fingerprint()["device_key"])
     run: dict[str, int | str] = {"weights": weights.digest, "reference": reference_spec.digest, "device": device}
     headlines = _headlines(plan.file, run)
+    missing = plan.missing()
+    if not missing:
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         model, reference = Path(folder) / "model.onnx", Path(folder) / "reference.onnx"
         recipe = spec_recipe(reference_spec, given=weights.recipe)

@@ -6,30 +6,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scalenas.search.ledger import Outcome
 from scalenas.search.storage import clock
+from scalenas.search.tables import StudyTable
 from scalenas.search.workers import Owner
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
-
-# One row per candidate of a study. The draft is what a worker needs that takes the candidate over.
-_TABLE = """
-CREATE TABLE IF NOT EXISTS scalenas_claims (
-    study VARCHAR(300) NOT NULL,
-    number INTEGER NOT NULL,
-    key VARCHAR(64) NOT NULL,
-    draft TEXT NOT NULL,
-    owner VARCHAR(300) NOT NULL,
-    lease_until DOUBLE PRECISION NOT NULL,
-    tries INTEGER NOT NULL,
-    done INTEGER NOT NULL,
-    PRIMARY KEY (study, number),
-    UNIQUE (study, key)
-)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +28,28 @@ class Claim:
     lapsed: bool
 
 
-class Claims:
+class Claims(StudyTable):
     """The claims of one study, as one worker sees and makes them; safe to use from two threads."""
 
+    NAME = "scalenas_claims"
+    # One row per candidate of a study. The draft is what a worker needs that takes the candidate over.
+    COLUMNS = """
+        number INTEGER NOT NULL,
+        key VARCHAR(64) NOT NULL,
+        draft TEXT NOT NULL,
+        owner VARCHAR(300) NOT NULL,
+        lease_until DOUBLE PRECISION NOT NULL,
+        tries INTEGER NOT NULL,
+        done INTEGER NOT NULL,
+        PRIMARY KEY (study, number),
+        UNIQUE (study, key)
+    """
+
     def __init__(self, engine: Engine, study: str, owner: Owner, *, lease: float) -> None:
-        self._engine = engine
-        self._study = study
+        super().__init__(engine, study)
         self._owner = owner
         self._lease = lease
         self._now = clock(engine)
-
-    def create_table(self) -> None:
-        """Makes the table where it is not there."""
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            self._write(_TABLE)
-        except SQLAlchemyError:
-            # PostgreSQL may refuse when two workers make it at the same time; then it is there the second time.
-            self._write(_TABLE)
-
-    def clear(self) -> None:
-        """Drops what an earlier study left behind that had the same name and number."""
-        self._write("DELETE FROM scalenas_claims WHERE study = :study")
 
     def next_number(self) -> int:
         """Returns the lowest number that nobody has."""
@@ -166,16 +150,4 @@ class Claims:
             thread.join()
 
     def _values(self, more: dict[str, object]) -> dict[str, object]:
-        return {"study": self._study, "owner": str(self._owner), "lease": self._lease, **more}
-
-    def _read(self, sql: str, **more: object) -> list[Any]:
-        from sqlalchemy import text
-
-        with self._engine.connect() as connection:
-            return list(connection.execute(text(sql), self._values(more)).fetchall())
-
-    def _write(self, sql: str, **more: object) -> int:
-        from sqlalchemy import text
-
-        with self._engine.begin() as connection:
-            return int(connection.execute(text(sql), self._values(more)).rowcount)
+        return {**super()._values(more), "owner": str(self._owner), "lease": self._lease}

@@ -14,6 +14,7 @@ from scalenas.search.claims import Claims
 from scalenas.search.ledger import Draft, Ledger, Outcome
 from scalenas.search.options import StudyHead, read_head
 from scalenas.search.storage import NoStudy, Storage, open_database, quiet_optuna, shown, storage_errors
+from scalenas.search.tables import Agreed
 from scalenas.search.workers import this_worker
 from scalenas.spec import FrozenMap, SubnetSpec
 from scalenas_runtime.canonical import Json, canonical_json
@@ -51,11 +52,14 @@ class DatabaseLedger(Ledger):
         self._optuna = optuna.storages.get_storage(database)
         with storage_errors(storage):
             self._study, created = self._find(head)
-            self._claims = Claims(self._engine, f"{self._study}:{name}"[:300], this_worker(), lease=lease)
+            mine = f"{self._study}:{name}"[:300]
+            self._claims = Claims(self._engine, mine, this_worker(), lease=lease)
+            self._agreed = Agreed(self._engine, mine)
             if head is not None:
-                self._claims.create_table()
-                if created:
-                    self._claims.clear()
+                for table in (self._claims, self._agreed):
+                    table.create_table()
+                    if created:
+                        table.clear()
             self.head = self._agree(head, created)
         self._frame = (FrozenMap(self.head.settings), FrozenMap(self.head.inputs))
         self._found: dict[int, Trial] = {}
@@ -140,6 +144,16 @@ class DatabaseLedger(Ledger):
     def kept(self, number: int) -> AbstractContextManager[None]:
         """Returns a block in which the lease of the candidate is renewed."""
         return self._claims.kept(number)
+
+    def agree(self, name: str, value: float) -> float:
+        """Returns the figure of `name` that all workers of the study use: `value` unless one is there already."""
+        with storage_errors(self._storage):
+            return self._agreed.agree(name, value)
+
+    def agreed(self) -> dict[str, float]:
+        """Returns the figures that all workers of the study use, by name."""
+        with storage_errors(self._storage):
+            return self._agreed.values()
 
     def close(self) -> None:
         """Ends the connections."""

@@ -69,6 +69,14 @@ class Ledger(ABC):
     def release(self, number: int) -> None:
         """Lets others have a candidate of this worker at once."""
 
+    @abstractmethod
+    def agree(self, name: str, value: float) -> float:
+        """Returns the figure of `name` that all workers of the study use: `value` unless one is there already."""
+
+    @abstractmethod
+    def agreed(self) -> dict[str, float]:
+        """Returns the figures that all workers of the study use, by name."""
+
     def kept(self, number: int) -> AbstractContextManager[None]:
         """Returns a block in which others see that this worker, who has the candidate, is alive."""
         return nullcontext()
@@ -85,6 +93,7 @@ class MemoryLedger(Ledger):
         self.head = head
         self._trials: list[Trial] = []
         self._keys: set[str] = set()
+        self._agreed: dict[str, float] = {}
         self._count = 0
 
     def trials(self) -> Sequence[Trial]:
@@ -124,3 +133,11 @@ class MemoryLedger(Ledger):
         self._count -= 1
         finished = {trial.candidate.key for trial in self._trials}
         self._keys &= finished
+
+    def agree(self, name: str, value: float) -> float:
+        """Returns the first value that was given for `name`."""
+        return self._agreed.setdefault(name, value)
+
+    def agreed(self) -> dict[str, float]:
+        """Returns all values that were given first."""
+        return dict(self._agreed)

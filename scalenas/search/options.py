@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from scalenas.search.study import Study
 
 HEAD_SCHEMA = "scalenas.study/1"
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class SearchOptions:
         identity: What else must agree when the study is resumed, such as digests of weights and data, and the target.
         enqueue: Measured first, in this order; a spec's own inputs give way to `inputs`.
         warm_start: Storage of an earlier study, whose front is measured anew after `enqueue`.
+        warm_start_study: Name of that study; None where the storage has only one (besides the one that is searched).
         replay: A `records.jsonl` whose figures are taken in place of measuring.
         predict: Names of measures that a predictor learns, for samplers that rank what they propose.
         on_trial: Called after every trial that this call finished.
@@ -60,6 +63,7 @@ class SearchOptions:
     identity: Mapping[str, Json] = field(default_factory=dict)
     enqueue: Sequence[Proposal] = ()
     warm_start: str | Path | None = None
+    warm_start_study: str | None = None
     replay: Path | None = None
     predict: tuple[str, ...] = ()
     on_trial: Callable[[Study, Trial], None] | None = None
@@ -196,27 +200,33 @@ def goals_of(head: StudyHead) -> tuple[Goal, ...]:
 
 
 def _differences(mine: Mapping[str, Json], theirs: Mapping[str, Json]) -> list[str]:
-    result = []
-    for key in mine:
-        one, other = mine[key], theirs[key]
-        if canonical_json(one) == canonical_json(other):
-            continue
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            for name in dict.fromkeys([*one, *other]):
-                if canonical_json(one.get(name)) != canonical_json(other.get(name)):
-                    label = name if key == "identity" else f"{key}.{name}"
-                    result.append(_both(label, one.get(name), other.get(name)))
-        else:
-            result.append(_both(key, one, other))
-    return result
+    found = chain.from_iterable(_unlike(mine[key], theirs[key], () if key == "identity" else (key,)) for key in mine)
+    return [f"{place} is {one} here and {other} there" for place, one, other in found]
 
 
-def _both(name: str, mine: Json, theirs: Json) -> str:
-    return f"{name} is {_short(mine)} here and {_short(theirs)} there"
+def _unlike(one: Json, other: Json, place: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+    """Gives the innermost values that differ: their place, and both as short text."""
+    if canonical_json(one) == canonical_json(other):
+        return
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in dict.fromkeys([*one, *other]):
+            yield from _unlike(one.get(name), other.get(name), (*place, name))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (first, second) in enumerate(zip(one, other, strict=True)):
+            yield from _unlike(first, second, (*place, str(index)))
+    else:
+        yield (".".join(place), *_shortened(one, other))
 
 
-def _short(value: Json) -> str:
-    if value is None:
-        return "nothing"
-    text = canonical_json(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _shortened(one: Json, other: Json) -> tuple[str, str]:
+    """Returns both values as text, cut so that it shows where they begin to differ."""
+    texts = ["nothing" if value is None else canonical_json(value) for value in (one, other)]
+    same = next(
+        (place for place, pair in enumerate(zip(*texts, strict=False)) if pair[0] != pair[1]), min(map(len, texts))
+    )
+    start = 0 if same <= _SHOWN // 2 else same - _SHOWN // 4
+    first, second = (
+        f"{'...' if start else ''}{text[start : start + _SHOWN]}{'...' if len(text) > start + _SHOWN else ''}"
+        for text in texts
+    )
+    return first, second

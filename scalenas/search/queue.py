@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from scalenas.search.candidates import Candidate, make_candidate
 from scalenas.search.options import SearchOptions, StudyHead
 from scalenas.search.samplers.base import Proposal
-from scalenas.search.storage import Storage, shown
+from scalenas.search.storage import Storage, shown, study_names
 from scalenas.search.study import Study
 from scalenas.space import SearchSpace
 from scalenas.spec import SubnetSpec
@@ -48,31 +48,36 @@ def starting_queue(space: SearchSpace, head: StudyHead, options: SearchOptions) 
     first = {name: values[0] for name, values in head.choices.items()}
     proposals = [(proposal, "enqueued") for proposal in options.enqueue]
     if options.warm_start is not None:
-        proposals += [(proposal, "warm-start") for proposal in warm_start(options.warm_start, head)]
+        proposals += [(proposal, "warm-start") for proposal in _earlier_front(options.warm_start, head, options)]
     return [
         (candidate_of(space, head, Proposal(item.spec, {**first, **item.choices}), number=0), origin)
         for item, origin in proposals
     ]
 
 
-def warm_start(storage: Storage, head: StudyHead, *, count: int = WARM_START) -> list[Proposal]:
+def _earlier_front(storage: Storage, head: StudyHead, options: SearchOptions) -> list[Proposal]:
     """Returns what is best in an earlier study, to be measured anew: its front, then what its samplers found last.
 
-    Args:
-        storage: A file or a URL that holds one study.
-        head: The study that starts; choices that it does not have are left out.
-        count: How many at most.
+    Choices that the study of `head` does not have are left out.
 
     Raises:
-        UserError: the storage has no study or several, or one of another family.
+        UserError: the storage has no such study, several of which none is named, or one of another family.
     """
-    study = Study.open(storage)
+    name = options.warm_start_study
+    if name is None:
+        # A search that is resumed may lie beside the study that it started from.
+        names = [each for each in study_names(storage) if each != options.name] or [options.name]
+        if len(names) > 1:
+            known = ", ".join(map(repr, names))
+            raise UserError(f"{shown(storage)} has the studies {known}; say which one (--warm-start-study)")
+        (name,) = names
+    study = Study.open(storage, name)
     try:
         if study.head.space != head.space:
             raise UserError(
                 f"{shown(storage)} is a study of family {study.head.space!r}; this one searches {head.space!r}"
             )
-        return [Proposal(trial.spec, _shared(trial.choices, head.choices)) for trial in study.elite(count)]
+        return [Proposal(trial.spec, _shared(trial.choices, head.choices)) for trial in study.elite(WARM_START)]
     finally:
         study.close()
 

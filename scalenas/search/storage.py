@@ -64,6 +64,7 @@ def open_database(storage: Storage, *, create: bool) -> optuna.storages.RDBStora
     except ImportError:
         raise missing_extra("optuna", "search") from None
     url = storage_url(storage)
+    _check_url(url, storage)
     if url.startswith("sqlite"):
         _prepare_file(url, create=create)
         arguments: dict[str, Any] = {"connect_args": {"timeout": _WAIT}}
@@ -82,6 +83,20 @@ def open_database(storage: Storage, *, create: bool) -> optuna.storages.RDBStora
     return database
 
 
+def study_names(storage: Storage) -> list[str]:
+    """Returns the names of all studies of a storage, other programs' included.
+
+    Raises:
+        UserError: as `open_database`.
+    """
+    database = open_database(storage, create=False)
+    try:
+        with storage_errors(storage):
+            return [study.study_name for study in database.get_all_studies()]
+    finally:
+        database.engine.dispose()
+
+
 @contextmanager
 def storage_errors(storage: Storage) -> Iterator[None]:
     """Turns a database's errors into one line that names the storage and a remedy.
@@ -96,6 +111,24 @@ def storage_errors(storage: Storage) -> Iterator[None]:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
         raise _explained(storage, error) from error
+
+
+def _check_url(url: str, storage: Storage) -> None:
+    """Accepts a URL that can be read; SQLAlchemy says what is wrong in errors of several kinds.
+
+    Raises:
+        UserError: it cannot, such as for a port that is no number.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise UserError(
+            f"storage {shown(storage)} is no URL of a database ({error}); needed is one such as "
+            "postgresql://USER@HOST:5432/DATABASE"
+        ) from None
 
 
 def clock(engine: Engine) -> str:
@@ -143,7 +176,7 @@ def _prepare_file(url: str, *, create: bool) -> None:
     try:
         if not path.exists():
             if not create:
-                raise UserError(f"there is no study storage {path}; `search --storage {path}` makes one")
+                raise NoStudy(f"there is no study storage {path}; `search --storage {path}` makes one")
             path.parent.mkdir(parents=True, exist_ok=True)
         elif path.is_dir():
             raise UserError(f"storage {path} is a folder; name a file such as {path / 'study.db'}")

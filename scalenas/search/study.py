@@ -14,7 +14,7 @@ from scalenas.search.objectives import Goal
 from scalenas.search.options import StudyHead, goals_of
 from scalenas.search.recording import write_records
 from scalenas.search.scores import Score, score
-from scalenas.search.storage import Storage
+from scalenas.search.storage import Storage, shown, study_names
 from scalenas.space import SearchSpace, unknown
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import NothingMeetsBudget, UserError, missing_extra
@@ -41,13 +41,9 @@ class Study:
             UserError: the storage or the study is not there, or is another program's.
         """
         from scalenas.search.database import DatabaseLedger
-        from scalenas.search.storage import open_database, shown, storage_errors
 
         if name is None:
-            database = open_database(storage, create=False)
-            with storage_errors(storage):
-                names = [study.study_name for study in database.get_all_studies()]
-            database.engine.dispose()
+            names = study_names(storage)
             if len(names) != 1:
                 known = ", ".join(map(repr, names)) or "none"
                 raise UserError(f"{shown(storage)} has the studies {known}; say which one (--study-name)")
@@ -83,6 +79,15 @@ class Study:
     def running(self) -> int:
         """Number of candidates that some worker has and that are not finished."""
         return self._ledger.running()
+
+    def agree(self, name: str, value: float) -> float:
+        """Returns the figure of `name` that all workers of this study use: `value` unless one is there already."""
+        return self._ledger.agree(name, value)
+
+    @property
+    def agreed(self) -> dict[str, float]:
+        """The figures that all workers of this study use, by name."""
+        return self._ledger.agreed()
 
     def front(self, names: Sequence[str] | None = None) -> list[Trial]:
         """Returns the complete trials that no other one dominates, by the first goal, best first.

@@ -71,21 +71,22 @@ class Table:
     def query(self, spec: SubnetSpec, seed: int | None = None) -> dict[str, float]:
         """Returns the figures of a net by column: all of a member, those with a surrogate of another net.
 
+        A spec of the family `scalenas` that computes what a member computes is that member.
+
         Args:
             spec: A member, or any spec of the family `scalenas` with the table's settings.
             seed: Of the noise: the same spec and seed give the same figures. None gives the figures without noise.
 
         Raises:
-            UserError: the spec is of another family or other settings, or the table has no surrogate.
+            UserError: the spec is of another family, other settings or another input size, or the table has no
+                surrogate.
         """
-        if spec.space == SPACE.name:
-            self._check_settings(spec)
-            index = SPACE.index(spec)
-            figures = {name: float(values[index]) for name, values in self._values.items()}
-            salt = index
+        self._check(spec)
+        index = SPACE.index(spec) if spec.space == SPACE.name else self._members.get(SCALENAS.live(spec).digest)
+        if index is None:
+            figures, salt = self._predicted(spec), int(spec.digest[:12], 16)
         else:
-            figures = self._predicted(spec)
-            salt = int(spec.digest[:12], 16)
+            figures, salt = {name: float(values[index]) for name, values in self._values.items()}, index
         return figures if seed is None else self._noisy(figures, (seed, salt))
 
     def goals(self, latency: str | None = None) -> tuple[Goal, Goal]:
@@ -141,11 +142,8 @@ class Table:
         return Objective(goal.name, measure, goal.direction, self.column(goal.name).unit)
 
     def _predicted(self, spec: SubnetSpec) -> dict[str, float]:
-        if spec.space != SCALENAS.name:
-            raise UserError(f"{self.name} answers specs of {SPACE.name} and {SCALENAS.name}, not of {spec.space!r}")
         if not self.record.fits:
             raise UserError(f"{self.name} has no surrogate, so it answers its own members alone; build it with --full")
-        self._check_settings(spec)
         return {fit.column: predict(fit, spec) for fit in self.record.fits}
 
     def _noisy(self, figures: Mapping[str, float], seed: tuple[int, int]) -> dict[str, float]:
@@ -158,11 +156,24 @@ class Table:
             result[name] = value * (1 + deviations[int(place * len(deviations))]) if deviations else value
         return result
 
-    def _check_settings(self, spec: SubnetSpec) -> None:
+    def _check(self, spec: SubnetSpec) -> None:
+        if spec.space not in (SPACE.name, SCALENAS.name):
+            raise UserError(f"{self.name} answers specs of {SPACE.name} and {SCALENAS.name}, not of {spec.space!r}")
+        image, own = list(spec.inputs["image"]), list(self.record.inputs["image"])
+        if image != own:
+            raise UserError(
+                f"{self.name} is of nets that take pictures {own[1]}x{own[2]}; the spec's are {image[1]}x{image[2]}"
+            )
         given = SCALENAS.settings(spec.settings)
         for key, value in self._settings.items():
             if canonical_json(given.get(key)) != canonical_json(value):
                 raise UserError(f"{self.name} is of nets with {key} {value!r}; the spec has {given.get(key)!r}")
+
+    @cached_property
+    def _members(self) -> dict[str, int]:
+        """Index of every member by the digest of what it computes, in terms of the family `scalenas`."""
+        specs = self.space.specs(self.record.settings, self.record.inputs)
+        return {SCALENAS.live(self.space.expand(spec)).digest: index for index, spec in enumerate(specs)}
 
     @cached_property
     def _settings(self) -> dict[str, Json]:

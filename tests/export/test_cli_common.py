@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from scalenas_export.cli import app as application
-from scalenas_export.cli.common import emit, new_run_folder, run_folder, verb
+from scalenas_export.cli.common import emit, new_run_folder, run_folder, verb, working_folder
 from scalenas_runtime.errors import CheckFailed, NothingMeetsBudget, UserError
 
 
@@ -129,6 +129,36 @@ def test_a_new_run_folder_is_gone_after_an_error(tmp_path: Path) -> None:
         with new_run_folder("greet", tmp_path) as folder:
             (folder / "whole").write_text("x")
     assert [path.name for path in tmp_path.glob("greet/*/*") if path.suffix == ""] == ["whole"]
+
+
+def test_a_run_goes_on_in_the_newest_folder_that_holds_one(tmp_path: Path) -> None:
+    def earlier() -> str:
+        return working_folder("greet", None, tmp_path, resume=True, holds="checkpoints").name
+
+    with pytest.raises(UserError, match=r"no run to resume in .*greet; name its folder with --out"):
+        earlier()
+    for number in (2, 9, 10):
+        (tmp_path / "greet" / str(number)).mkdir(parents=True)
+    assert earlier() == "10"
+    (tmp_path / "greet" / "2" / "checkpoints").mkdir()
+    assert earlier() == "2"
+    (tmp_path / "greet" / "9" / "checkpoints").mkdir()
+    assert earlier() == "9"
+
+
+def test_a_folder_that_is_not_there_is_not_resumed_and_a_new_one_is_made_at_once(tmp_path: Path) -> None:
+    typo, new = tmp_path / "typo", tmp_path / "new"
+    with pytest.raises(UserError, match=r"no run to resume in .*typo: it is no folder; name the run's, or leave out"):
+        working_folder("greet", typo, tmp_path, resume=True, holds="checkpoints")
+    assert not typo.exists()
+    assert working_folder("greet", new, tmp_path, resume=False, holds="checkpoints") == new
+    assert new.is_dir()
+    assert working_folder("greet", new, tmp_path, resume=True, holds="checkpoints") == new
+    # An empty folder is nobody's run yet.
+    assert working_folder("greet", new, tmp_path, resume=False, holds="checkpoints") == new
+    (new / "config.yaml").write_text("")
+    with pytest.raises(UserError, match="holds files already: go on there with --resume"):
+        working_folder("greet", new, tmp_path, resume=False, holds="checkpoints")
 
 
 def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:

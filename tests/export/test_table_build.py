@@ -12,6 +12,7 @@ import torch
 from scalenas import Supernet, Weights, get_space, save_weights
 from scalenas.data.dataset import open_dataset
 from scalenas.inheriting import inherit
+from scalenas.table.accuracies import Accuracy, append
 from scalenas.table.accuracies import read as read_accuracies
 from scalenas.table.build import append_latency, read_latencies
 from scalenas.table.nets import members
@@ -67,6 +68,13 @@ def test_every_net_is_measured_once_and_some_again_across_interruptions(tmp_path
     append_latency(elsewhere.file, moved)
     with pytest.raises(UserError, match=r"measurements of something else \(device 'elsewhere' there"):
         measure_latencies(elsewhere)
+    # Complete, and all the same of something else.
+    other = replace(plan, file=tmp_path / "other.jsonl")
+    for entry in found:
+        append_latency(other.file, msgspec.structs.replace(entry, run={**entry.run, "weights": "others"}))
+    assert other.missing() == []
+    with pytest.raises(UserError, match=r"measurements of something else \(weights 'others' there"):
+        measure_latencies(other)
 
 
 @pytest.mark.slow
@@ -96,6 +104,8 @@ def test_accuracies_are_those_of_the_nets_judged_one_by_one_across_interruptions
         torch.device("cpu"),
     )
     wanted = [judge.judge(inherit(weights, spec), recalibrated=True).value for spec in nets]
+    assert all(plan.covers(entry) for entry in found)
+    assert not replace(plan, calibration=5).covers(found[0])
     assert [entry.spec for entry in found] == [spec.digest for spec in nets]
     assert [entry.value for entry in found] == pytest.approx(wanted, abs=1e-6)
 
@@ -112,12 +122,18 @@ def test_accuracies_are_those_of_the_nets_judged_one_by_one_across_interruptions
         (["--out", "t.json.gz", "--target", "onnxruntime:cpu/fp32", "--data", "none.yaml"], "none.yaml"),
         (["--out", "t.json.gz", "--target", "onnxruntime:cuda7/fp32"], "cuda"),
         (["--out", "t.json.gz", "--target", "onnxruntime:cpu/fp32", "--accuracies", "none.jsonl"], "cannot be read"),
+        (
+            ["--out", "t.json.gz", "--target", "onnxruntime:cpu/fp32", "--accuracies", "a.jsonl"],
+            "a.jsonl has no accuracy of the weights w.safetensors",
+        ),
     ],
 )
 def test_bad_builds_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], text: str
 ) -> None:
     save_weights(tmp_path / "w.safetensors", small_weights())
+    judged = Accuracy(spec="x", metric="pck", value=0.5, interval=None, run={"weights": "of others"})
+    append(tmp_path / "a.jsonl", judged)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=text) as caught:
         application.app.main(["table", "build", "w.safetensors", *arguments], standalone_mode=False)

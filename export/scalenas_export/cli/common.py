@@ -140,22 +140,44 @@ def new_run_folder(name: str, runs: Path = Path("runs")) -> Iterator[Path]:
         raise
 
 
-def working_folder(name: str, out: Path | None, runs: Path, *, resume: bool) -> Path:
+def working_folder(name: str, out: Path | None, runs: Path, *, resume: bool, holds: str) -> Path:
     """Returns the folder of a run that can be resumed: `out`, or `runs/<verb>/<n>`; new unless the run goes on.
+
+    The folder is there afterwards, so that a run that is killed while it prepares itself can be resumed too. Without
+    `out` a run that goes on is the newest that holds `holds`, or else the newest.
+
+    Args:
+        name: The verb.
+        out: The folder that was named.
+        runs: Folder of all runs.
+        resume: Whether a run goes on.
+        holds: What a run writes once it has something to go on from, relative to its folder, such as `checkpoints`.
 
     Raises:
         UserError: there is no run to resume, or `out` holds files of another one.
     """
-    if out is None and resume:
-        numbers = [int(path.name) for path in (runs / name).glob("*") if path.name.isdigit()]
-        if not numbers:
-            raise UserError(f"there is no run to resume in {runs / name}; name its folder with --out")
-        return runs / name / str(max(numbers))
+    if resume:
+        return _earlier(runs / name, holds) if out is None else _existing(out)
     if out is None:
         return run_folder(name, runs)
-    if not resume and out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} holds files already: go on there with --resume, or name another folder")
+    out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def _existing(out: Path) -> Path:
+    if not out.is_dir():
+        raise UserError(f"there is no run to resume in {out}: it is no folder; name the run's, or leave out --resume")
+    return out
+
+
+def _earlier(parent: Path, holds: str) -> Path:
+    """Returns the newest numbered folder below `parent` that holds `holds`, or the newest where none does."""
+    found = [path for path in parent.glob("*") if path.name.isdigit() and path.is_dir()]
+    if not found:
+        raise UserError(f"there is no run to resume in {parent}; name its folder with --out")
+    return max(found, key=lambda path: ((path / holds).exists(), int(path.name)))
 
 
 def resume_line(folder: Path) -> str:

@@ -35,6 +35,7 @@ _SAME = (
     "resume",
     "join",
     "warm_start",
+    "warm_start_study",
     "replay",
     "finalists",
     "final_grade",
@@ -73,6 +74,7 @@ _SAME = (
 @click.option("--join", is_flag=True, help="Work on a study that others began, and leave its finish to them.")
 @click.option("--enqueue", multiple=True, metavar="SPEC", help="Measure this net first, after HRNet's; again for more.")
 @click.option("--warm-start", metavar="OLD.db", help="Measure the front of an earlier study first.")
+@click.option("--warm-start-study", metavar="NAME", help="Name of that study, where its storage has several.")
 @click.option("--replay", type=_FOLDER, metavar="RECORDS.jsonl", help="Take figures from a file in place of measuring.")
 @click.option("--finalists", type=int, default=3, show_default=True, help="Measure so many again, in fresh processes.")
 @click.option("--final-grade", type=click.Choice(["standard", "report"]), default="report", show_default=True)
@@ -100,7 +102,10 @@ def command(*, as_json: bool, **options: Any) -> None:
         return
     # Once before there is a folder, so that a wrong option leaves none.
     _request(options, Path())
-    folder = working_folder("search", options["out"], options["runs"], resume=options["resume"])
+    # A study in a storage of its own may be reported on from anywhere: what else lies in runs is another's.
+    here = options["storage"] is None or options["out"] is not None
+    resume = options["resume"] and here
+    folder = working_folder("search", options["out"], options["runs"], resume=resume, holds="study.db")
     _search(_request(options, folder), view, as_json=as_json)
 
 

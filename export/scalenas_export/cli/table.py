@@ -83,7 +83,11 @@ def build_command(*, as_json: bool, weights: str, out: Path, accuracies: Path | 
     nets = [*members(supernet.settings, size), *full]
     if options["data"] is None and options["data_root"]:
         raise UserError("--data-root goes with --data; without it no accuracy is judged")
-    known = figures.read(accuracies) if accuracies is not None else []
+    known = [] if accuracies is None else figures.read(accuracies)
+    if known and options["data"] is None:
+        known = [entry for entry in known if entry.run["weights"] == supernet.digest]
+        if not known:
+            raise UserError(f"{accuracies} has no accuracy of the weights {found.source} ({supernet.digest[:12]})")
     started = time.monotonic()
     if options["data"] is not None:
         judged = accuracies or out.with_name(out.name.removesuffix(SUFFIX) + ".accuracies.jsonl")
@@ -91,7 +95,7 @@ def build_command(*, as_json: bool, weights: str, out: Path, accuracies: Path | 
             supernet, nets, judged, options["data"], options["data_root"], options["calibration"], _device()
         )
         _judge(plan_of, minutes)
-        known = [entry for entry in figures.read(judged) if entry.run["weights"] == supernet.digest]
+        known = [entry for entry in figures.read(judged) if plan_of.covers(entry)]
         note(f"accuracies: {judged}")
     if minutes is not None:
         minutes = max(1e-3, minutes - (time.monotonic() - started) / 60)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from scalenas.search.objectives import Measured, MeasureFailed
+from scalenas.search.recording import read_records
 from scalenas_export.search.data import DataSource
 from scalenas_export.search.judging_server import JudgingTask
 from scalenas_runtime.canonical import Json, digest
@@ -142,6 +143,20 @@ class AccuracyJudge:
             self._process.end()
         self._process = None
         self._prepared.clear()
+
+
+def recorded_judged(records: Path) -> Judged | None:
+    """Returns what the candidates of a `records.jsonl` were judged on, None where no accuracy was measured.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    for trial in read_records(records):
+        for details in trial.details.values():
+            title, pictures, synthetic = (details.get(key) for key in ("data", "pictures", "synthetic"))
+            if isinstance(title, str) and isinstance(pictures, int) and isinstance(synthetic, bool):
+                return Judged(title, pictures, synthetic)
+    return None
 
 
 class JudgingProcess(ServedProcess):

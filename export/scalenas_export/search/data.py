@@ -78,6 +78,7 @@ def _drawn(recipe: Recipe) -> Description:
         task="pose" if task == "pose" else "segmentation",
         names=names,
         palette=None if isinstance(recipe, PoseRecipe) else recipe.palette,
+        ignore=None if isinstance(recipe, PoseRecipe) else recipe.ignore,
         train=(SyntheticSource(seed=1, count=_SCENES),),
         val=(SyntheticSource(seed=2, count=_VAL_SCENES),),
         splits=Splits(calibrate=_SHARE, search=_SHARE),

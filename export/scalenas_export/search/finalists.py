@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def confirm(
     budget: float | None,
     grade: str = "report",
     plan: MeasurePlan | None = None,
-    note: Callable[[str], object] = lambda _: None,
+    lost: list[str] | None = None,
 ) -> list[Finalist]:
     """Returns the entries measured again, in their order: fresh processes, engines built anew, in turns.
 
@@ -67,7 +67,7 @@ def confirm(
         budget: Milliseconds that the upper end of the 95 % interval must meet; None without one.
         grade: `report`; a quicker grade promises less.
         plan: Time limits and where the lock files lie.
-        note: Gets a line about every entry that is left out.
+        lost: Takes a line about every entry that is left out.
 
     Raises:
         UserError: a job cannot be done, or the device is being measured by another process.
@@ -92,7 +92,8 @@ def confirm(
             measured = [_measured_alone(job, plan) for job in jobs]
         for place, record in zip(places, measured, strict=True):
             if isinstance(record, MeasuringFailed):
-                note(f"{entries[place].label} on {config.target} is left out, it could not be measured: {record}")
+                if lost is not None:
+                    lost.append(f"{entries[place].label} on {config.target} could not be measured again: {record}")
             else:
                 records[place] = record
     figures = {place: _figure(record, question) for place, record in records.items()}
@@ -117,6 +118,7 @@ def confirm(
                 None if budget is None else interval[1] <= budget,
                 str(entry.config.target),
                 entry.member,
+                entry.reference,
             )
         )
     return found
@@ -167,6 +169,8 @@ def excess(finalists: Sequence[Finalist], front: Front) -> float:
 def check_promise(request: SearchRequest, result: SearchResult) -> None:
     """Accepts a result in which a found net or a member keeps the budget on every target, or that had none.
 
+    A search that was stopped promises nothing yet.
+
     Raises:
         NothingMeetsBudget: no candidate met it in the search, or on some target the upper end of no finalist's 95 %
             interval does; the text shows the closest.
@@ -175,9 +179,9 @@ def check_promise(request: SearchRequest, result: SearchResult) -> None:
     if result.failure is not None:
         raise result.failure
     budget = request.latency_ms
-    if budget is None or result.ended == "joined":
+    if budget is None or result.ended != "finished":
         return
-    if not request.promise and any(finalist.label != result.reference for finalist in result.finalists):
+    if not request.promise and any(not finalist.reference for finalist in result.finalists):
         return
     asked = f"{budget:g} ms ({request.question})"
     for config in request.configs if result.finalists else ():

@@ -40,7 +40,7 @@ class LatencyQuestion:
         persons: Boxes in the picture of a pose `pipeline`.
 
     Raises:
-        UserError: an unknown boundary or figure, or no person.
+        UserError: an unknown boundary or figure, no person, or several where the boundary has none.
     """
 
     boundary: str = "engine_wall"
@@ -49,6 +49,11 @@ class LatencyQuestion:
 
     def __post_init__(self) -> None:
         self.job(Path("model.onnx"), EngineConfig.from_json({"target": "openvino:cpu/fp32"}), None)
+        if self.persons != 1 and self.boundary != "pipeline":
+            raise UserError(
+                f"{self.persons} persons are asked for, and the boundary {self.boundary} has none; take --boundary "
+                "pipeline, or leave --persons out"
+            )
 
     def job(self, model: Path, config: EngineConfig, recipe: Recipe | None, *, grade: str = "search") -> MeasureJob:
         """Returns the job that answers the question for one engine."""
@@ -57,6 +62,14 @@ class LatencyQuestion:
     def __str__(self) -> str:
         people = f", {self.persons} persons" if self.boundary == "pipeline" and self.persons != 1 else ""
         return f"{self.stat} of {self.boundary}{people}"
+
+
+class Headlines(dict[str, float]):
+    """Milliseconds that the reference took when a study began, by the text of the target: the study's scale."""
+
+    def settle(self, target: str, milliseconds: float) -> None:
+        """Takes a figure that was measured now; one class of headlines may ask others before it does."""
+        self[target] = milliseconds
 
 
 @dataclass(slots=True)
@@ -107,13 +120,14 @@ class LatencyMeter:
             recipe: Recipe of the reference, and of candidates that bring none; boundary `pipeline` needs it.
             folder: Where the lock files lie; None is the system's folder for temporary files.
             timeout: Seconds that one answer of the process may take on top of the timed seconds.
-            headlines: Milliseconds of the reference by the text of the target, from an earlier part of the study.
+            headlines: Milliseconds of the reference by the text of the target, from an earlier part of the study; a
+                `Headlines` settles new ones its own way.
         """
         self.question = question or LatencyQuestion()
         self._configs = tuple(configs)
         self._reference, self._recipe = reference, recipe
         self._folder, self._timeout = folder, timeout
-        self._headlines = dict(headlines or {})
+        self._headlines = headlines if isinstance(headlines, Headlines) else Headlines(headlines or {})
         self._benches: dict[str, _Bench] = {}
         self._cpu: dict[str, Json] = {}
         self._held = ExitStack()
@@ -159,7 +173,7 @@ class LatencyMeter:
             name, opened = bench.process.open(job, timeout=self._timeout)
             target = str(config.target)
             if target not in self._headlines:
-                self._headlines[target] = self._headline(bench.process, name, job, opened)
+                self._headlines.settle(target, self._headline(bench.process, name, job, opened))
             bench.references[config.digest] = _Reference(name, self._headlines[target])
         return bench.references[config.digest].headline
 

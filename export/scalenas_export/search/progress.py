@@ -27,6 +27,11 @@ class Front:
     cost: str
     gain: str
 
+    @property
+    def is_latency(self) -> bool:
+        """Whether the cost is a latency, in milliseconds; else it is of the net itself."""
+        return self.cost.startswith("latency")
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -30,10 +30,11 @@ _SHOWN = 8
 def write_reports(
     request: SearchRequest, result: SearchResult, table: str, *, note: Callable[[str], None]
 ) -> dict[str, Path]:
-    """Writes trials.csv, trials.json, records.jsonl, front.png and front.html; returns the files by what they are.
+    """Writes trials.csv, trials.json, records.jsonl, specs/, front.png and front.html; returns them by what they are.
 
-    Measurements of finalists go to `finalists/`, with every raw sample. Without matplotlib or plotly the picture or
-    page is left out, and `note` gets the line that adds the package.
+    Specs are those of the nets on a front, of finalists and of members. Measurements of finalists go to `finalists/`,
+    with every raw sample. Without matplotlib or plotly the picture or page is left out, and `note` gets the line that
+    adds the package.
     """
     folder, plan, trials = request.folder, result.plan, result.study.trials
     space = get_space(result.study.head.space)
@@ -42,6 +43,10 @@ def write_reports(
     write_text(files["trials.csv"], csv_text(rows))
     write_text(files["trials.json"], pretty_json(cast(Json, rows)))
     result.study.write_records(files["records.jsonl"])
+    if chosen := _chosen(result):
+        files["specs"] = folder / "specs"
+        for label, trial in chosen.items():
+            write_text(files["specs"] / f"{label}.json", pretty_json(trial.spec.to_json()))
     if result.finalists:
         files["finalists"] = folder / "finalists"
         output.save(files["finalists"], [finalist.measurement for finalist in result.finalists])
@@ -70,15 +75,15 @@ def fronts(request: SearchRequest, result: SearchResult) -> list[Chart]:
         again: Mapping[int, tuple[float, Interval]] = {
             finalist.trial.number: (finalist.value, finalist.interval)
             for finalist in result.finalists
-            if front_of(finalist, plan) == front
+            if front_of(finalist, plan) == front and front.is_latency
         }
         charts.append(
             Chart(
                 title=f"{plan.title}: {front.title}",
-                cost_label=f"{front.cost}, ms ({request.question})",
+                cost_label=f"{front.cost}, ms ({request.question})" if front.is_latency else front.cost,
                 gain_label=_with_unit(plan, front.gain),
                 points=points(trials, plan, front, confirmed=again),
-                limit=request.latency_ms,
+                limit=plan.limits.get(front.cost),
                 footnote=chart_footnote(request, result, front),
             )
         )
@@ -147,6 +152,19 @@ def result_json(request: SearchRequest, result: SearchResult, files: Mapping[str
     }
 
 
+def _chosen(result: SearchResult) -> dict[str, Trial]:
+    """Returns the trials whose specs people may want as files, by the name of the file."""
+    trials = result.study.trials
+    wanted = {trial.number for front in result.plan.fronts for trial in front_trials(trials, front)}
+    wanted |= {finalist.trial.number for finalist in result.finalists}
+    names = {trial.number: result.plan.members.get(trial.candidate.digest) for trial in trials}
+    return {
+        names[trial.number] or f"trial-{trial.number}": trial
+        for trial in trials
+        if trial.number in wanted or names[trial.number]
+    }
+
+
 def _finalist_row(finalist: Finalist, request: SearchRequest, plan: Plan) -> list[str]:
     statistics = finalist.measurement.statistics
     front = front_of(finalist, plan)
@@ -162,14 +180,15 @@ def _finalist_row(finalist: Finalist, request: SearchRequest, plan: Plan) -> lis
 
 
 def _trial_row(trial: Trial, front: Front, request: SearchRequest, plan: Plan) -> list[str]:
-    details, value, limit = trial.details.get(front.cost, {}), trial.values[front.cost], request.latency_ms
+    details, value, limit = trial.details.get(front.cost, {}), trial.values[front.cost], plan.limits.get(front.cost)
     ratio = _number(details.get("ratio"))
     others = (_number(details.get("median_ms")), _number(details.get("p90_ms")))
+    latency = value if front.is_latency else None
     return [
         plan.label(trial),
         front.title,
         *_accuracy(trial, front, plan),
-        *_latency(request, value, interval_of(trial, plan, front.cost), others),
+        *_latency(request, latency, interval_of(trial, plan, front.cost), others),
         *_cost(trial.spec),
         "-" if ratio is None else f"{ratio:.3f}",
         "-" if limit is None else "kept" if value <= limit else "over",
@@ -177,10 +196,13 @@ def _trial_row(trial: Trial, front: Front, request: SearchRequest, plan: Plan) -
 
 
 def _latency(
-    request: SearchRequest, value: float, interval: Interval | None, others: tuple[float | None, float | None]
+    request: SearchRequest, value: float | None, interval: Interval | None, others: tuple[float | None, float | None]
 ) -> list[str]:
     stat = request.question.stat
-    cells = [f"{value:.2f}", "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"]
+    cells = [
+        "-" if value is None else f"{value:.2f}",
+        "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
+    ]
     for name, other in zip(("median", "p90"), others, strict=True):
         if name != stat:
             cells.append("-" if other is None else f"{other:.2f}")

@@ -53,6 +53,7 @@ class SearchRequest:
         join: Work on a study that others work on: no finalists and no export at the end.
         enqueue: Names or spec files that are measured first, after HRNet's members.
         warm_start: Storage of an earlier study whose front is measured next.
+        warm_start_study: Name of that study; None where the storage has only one besides this one.
         replay: A `records.jsonl` whose figures are taken in place of measuring.
         finalists: So many nets are measured again, in fresh processes.
         final_grade: How thoroughly; `standard` takes a tenth of the time and promises less.
@@ -89,6 +90,7 @@ class SearchRequest:
     join: bool = False
     enqueue: tuple[str, ...] = ()
     warm_start: str | None = None
+    warm_start_study: str | None = None
     replay: Path | None = None
     finalists: int = 3
     final_grade: str = "report"
@@ -100,11 +102,13 @@ class SearchRequest:
     def __post_init__(self) -> None:
         if not self.configs:
             raise UserError("a search needs at least one target, such as openvino:cpu/bf16")
-        budget = self.latency_ms
-        if budget is not None and not (math.isfinite(budget) and budget > 0):
-            raise UserError(f"the latency budget is {budget} ms; needed is a number above 0")
-        if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
-            raise UserError(f"the timeout is {self.timeout} s; needed is a number above 0")
+        for what, figure, unit in (
+            ("latency budget", self.latency_ms, "ms"),
+            ("timeout", self.timeout, "s"),
+            ("device's timeout", self.device_timeout, "s"),
+        ):
+            if figure is not None and not (math.isfinite(figure) and figure > 0):
+                raise UserError(f"the {what} is {figure} {unit}; needed is a number above 0")
         if self.n_trials is None and self.timeout is None:
             raise UserError("a search needs an end: give --n-trials, --timeout, or both")
         for name in self.objectives:
@@ -118,18 +122,29 @@ class SearchRequest:
         ):
             if value is not None and value < least:
                 raise UserError(f"{name} is {value}; needed is a whole number from {least}")
+        if self.warm_start_study is not None and self.warm_start is None:
+            raise UserError(
+                f"--warm-start-study is {self.warm_start_study!r}; say with --warm-start which storage has it"
+            )
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """Accepts what is to be measured again and exported, if the figures to choose it by are asked for."""
         if "accuracy" not in self.goals and self.finalists and (self.latency_ms is not None or self.export_best):
             raise UserError(
                 f"finalists are chosen by accuracy, and the objectives are {', '.join(self.goals)}; add --objective "
                 "accuracy, or take --finalists 0, which confirms no budget and exports nothing"
+            )
+        if self.export_best and self.goals == ("accuracy",) and self.latency_ms is None:
+            raise UserError(
+                "--export-best takes nets from the front of a cost and accuracy, and the objective is accuracy alone; "
+                "add --objective latency, macs or params, or a budget with --latency-ms"
             )
         if self.export_best > self.finalists:
             raise UserError(
                 f"--export-best {self.export_best} exports finalists, of which there are {self.finalists}; "
                 "raise --finalists"
             )
-        if not (math.isfinite(self.device_timeout) and self.device_timeout > 0):
-            raise UserError(f"the device's timeout is {self.device_timeout} s; needed is a number above 0")
 
     @property
     def goals(self) -> tuple[str, ...]:
@@ -158,6 +173,7 @@ class Finalist:
         keeps: Whether the upper end of the 95 % interval meets the budget; None without a budget.
         target: Text of the target that the request names; the engine's own precision may be a gene.
         member: It is a named member of the supernet, shown beside the found nets.
+        reference: It is the reference member, with the engine that ratios are over.
     """
 
     label: str
@@ -170,6 +186,7 @@ class Finalist:
     keeps: bool | None
     target: str
     member: bool = False
+    reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)

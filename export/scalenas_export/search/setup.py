@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from scalenas_runtime.canonical import Json, digest
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.records import to_plain
-from scalenas_runtime.tasks import Recipe
+from scalenas_runtime.tasks import PoseRecipe, Recipe
 
 if TYPE_CHECKING:
     from scalenas_export.search.accuracy import Judged
@@ -55,6 +56,11 @@ class Frame:
         return next(iter(self.members))
 
     @property
+    def deployments(self) -> list[dict[str, str]]:
+        """Every combination of the choices of deployment, the first values first; one without any is empty."""
+        return [dict(zip(self.choices, values, strict=True)) for values in itertools.product(*self.choices.values())]
+
+    @property
     def inputs(self) -> Mapping[str, Sequence[int | str]]:
         """Input shapes of the study's specs."""
         return self.members[self.reference].inputs
@@ -76,6 +82,8 @@ def open_frame(request: SearchRequest) -> Frame:
     size = None if weights.recipe is None else (weights.recipe.height, weights.recipe.width)
     members = space.members(weights.settings, size)
     recipe = spec_recipe(next(iter(members.values())), given=weights.recipe)
+    if request.metric is not None and not isinstance(recipe, PoseRecipe):
+        raise UserError(f"metric {request.metric} is for pose; a segmentation supernet is judged by miou")
     choices: dict[str, tuple[str, ...]] = {}
     if request.precisions:
         choices[PRECISION] = request.precisions
@@ -89,12 +97,18 @@ def open_frame(request: SearchRequest) -> Frame:
 def enqueued(request: SearchRequest, frame: Frame) -> list[Proposal]:
     """Returns what is measured first: the members, then what the request names.
 
+    Where precision or size is searched, the reference and the smallest net are measured at every value: they show what
+    a choice is worth, and whether the budget can be met at all.
+
     Raises:
         UserError: a name or spec file is not there, or no net of the supernet.
     """
     size = (frame.recipe.height, frame.recipe.width)
     asked = [weights_spec(text, frame.found.weights, size=size) for text in request.enqueue]
-    return [Proposal(spec, {}, "enqueued") for spec in (*frame.members.values(), *asked)]
+    proposals = [Proposal(spec, {}, "enqueued") for spec in frame.members.values()]
+    ends = [frame.members[name] for name in dict.fromkeys([frame.reference, "min"]) if name in frame.members]
+    proposals += [Proposal(spec, choices, "enqueued") for choices in frame.deployments[1:] for spec in ends]
+    return proposals + [Proposal(spec, {}, "enqueued") for spec in asked]
 
 
 def measures(

@@ -9,6 +9,8 @@ from scalenas_export.search.request import Finalist, SearchRequest, SearchResult
 from scalenas_runtime.measure.job import FLAGS
 from scalenas_runtime.targets import EngineConfig
 
+COST_MEANING = "Parameters and MACs are those of what is computed, for one picture."
+
 
 def latency_meaning(request: SearchRequest, reference: str, *, confirmed: bool, config: EngineConfig) -> str:
     """Returns what a latency of the search is: figure, boundary, engine, threads, batch, grade and drift."""
@@ -49,7 +51,7 @@ def meaning(request: SearchRequest, result: SearchResult) -> str:
     lines = [
         latency_meaning(request, result.reference, confirmed=confirmed, config=config) for config in request.configs
     ]
-    lines += [accuracy_meaning(result), "Parameters and MACs are those of what is computed, for one picture."]
+    lines += [accuracy_meaning(result), COST_MEANING]
     flags = {flag for finalist in result.finalists for flag in finalist.measurement.flags}
     lines += [f"{flag}: {text}." for flag, text in FLAGS.items() if flag in flags]
     return "\n".join(lines)
@@ -59,6 +61,8 @@ def chart_footnote(request: SearchRequest, result: SearchResult, front: Front) -
     """Returns what the figures of one chart mean."""
     config = next(config for config in request.configs if str(config.target) == front.title)
     confirmed = any(finalist.target == front.title for finalist in result.finalists)
+    if not front.is_latency:
+        return f"{COST_MEANING} {accuracy_meaning(result)} Bars: 95 % intervals."
     latency = latency_meaning(request, result.reference, confirmed=confirmed, config=config)
     return f"{latency} {accuracy_meaning(result)} Bars: 95 % intervals."
 

@@ -7,17 +7,27 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import pytest
 
 from scalenas.cost import LIVE
+from scalenas.search.candidates import Trial
+from scalenas.spec import SubnetSpec
 from scalenas_export.search.chart import Chart, errors, stairs
+from scalenas_export.search.data import DataSource
 from scalenas_export.search.page import write_page
 from scalenas_export.search.picture import CONFIRMED, draw_fronts
+from scalenas_export.search.progress import Front
+from scalenas_export.search.report import fronts, heads, table_rows, write_reports
+from scalenas_export.search.request import Finalist, SearchRequest, SearchResult
 from scalenas_export.search.rows import csv_text, points, trial_rows
 from scalenas_runtime.errors import MissingExtra
+from scalenas_runtime.targets import EngineConfig, Target
 from tests.export.search.made_trials import FRONT, SPACE, five, made, plan
 
 
@@ -108,3 +118,37 @@ def test_a_missing_package_names_its_extra(package: str, tmp_path: Path, monkeyp
     with pytest.raises(MissingExtra, match=rf"{package} is not installed; .*scalenas-export\[report\]"):
         write()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_front_over_parameters_shows_no_milliseconds(tmp_path: Path) -> None:
+    front = Front("openvino:cpu/fp32", "params", "accuracy")
+    trials = [replace(each, values={"params": 1e6 + each.number, **each.values}) for each in five()[:4]]
+    shown = plan(trials, fronts=(front,), columns=("params", "accuracy"), limits={}, units={"accuracy": "%"})
+    config = EngineConfig(Target.parse("openvino:cpu/fp32"))
+    asked = SearchRequest(
+        weights="w",
+        configs=(config,),
+        folder=tmp_path,
+        n_trials=4,
+        objectives=("accuracy", "params"),
+        data=DataSource(),
+    )
+    measured = Finalist("trial 2", trials[2], config, cast(Any, None), 9.0, (8.9, 9.1), None, None, front.title)
+    study = cast(Any, SimpleNamespace(trials=trials))
+    result = SearchResult(study, shown, "finished", (measured,), {}, None, "hrnet-w4")
+    (chart,) = fronts(asked, result)
+    assert (chart.cost_label, chart.limit) == ("params", None)
+    assert [point.cost for point in chart.points] == [1e6, 1e6 + 1, 1e6 + 2, 1e6 + 3]
+    assert not any(point.confirmed for point in chart.points)
+    row = dict(zip(heads(asked), table_rows(asked, replace(result, finalists=()))[0], strict=True))
+    assert (row["median ms"], row["p90"], row["budget"]) == ("-", "-", "-")
+    # A specs folder has what people may want to export.
+    write_reports(asked, replace(result, finalists=(), study=_written(trials)), "", note=lambda _: None)
+    names = {path.stem for path in (tmp_path / "specs").iterdir()}
+    assert names == {"hrnet-w4", "trial-2"}
+    assert SubnetSpec.read(tmp_path / "specs" / "trial-2.json") == trials[2].spec
+
+
+def _written(trials: list[Trial]) -> Any:
+    head = SimpleNamespace(space="scalenas")
+    return SimpleNamespace(trials=trials, head=head, name="search", write_records=lambda _: None)

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from scalenas.search import Objective, SearchOptions, get_sampler
-from scalenas.search.database import DatabaseLedger
-from scalenas.search.ledger import Draft
-from scalenas.search.options import make_head
 from scalenas_export.search import finalists as finalists_module
 from scalenas_export.search.data import DataSource
+from scalenas_export.search.ending import failure_of
 from scalenas_export.search.finalists import Entry, check_promise, confirm
 from scalenas_export.search.meter import LatencyQuestion
 from scalenas_export.search.request import Finalist, SearchRequest, SearchResult
-from scalenas_export.search.run import _scale_of_others
-from scalenas_export.search.view import LineView
 from scalenas_export.search.wording import promise
-from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import CheckFailed, NothingMeetsBudget
 from scalenas_runtime.measure import MeasureJob, MeasuringFailed
 from scalenas_runtime.targets import EngineConfig, Target
-from tests.export.search.made_trials import SETTINGS, SPACE, made
+from tests.export.search.made_trials import made
 
 ONE, TWO = "openvino:cpu/fp32", "onnxruntime:cpu/fp32"
 
@@ -73,6 +66,13 @@ def test_a_member_that_alone_keeps_the_budget_is_named_and_accepted() -> None:
     check_promise(asked, result(*shown))
 
 
+def test_a_search_that_was_stopped_promises_nothing_yet() -> None:
+    stopped = replace(result(), ended="stopped", study=cast(Any, SimpleNamespace(trials=[], closest=lambda _: [])))
+    check_promise(request(ONE), stopped)
+    with pytest.raises(NothingMeetsBudget, match="none of 0 candidates meets 6 ms"):
+        check_promise(request(ONE), replace(stopped, ended="finished"))
+
+
 def test_a_failure_at_the_end_is_raised_after_the_reports() -> None:
     with pytest.raises(CheckFailed, match="bundle"):
         check_promise(request(ONE), result(finalist("trial 1", ONE, 5.0), failure=CheckFailed("bundle")))
@@ -97,36 +97,15 @@ def test_finalists_whose_process_dies_are_measured_alone_and_the_bad_one_is_left
         Entry(name, made(1, 5.0, 0.5), config, Path(f"{name}.onnx"), cast(Any, None), reference=name == "good")
         for name in ("good", "bad", "other")
     ]
-    found = confirm(entries, LatencyQuestion(), budget=6.0, note=told.append)
+    found = confirm(entries, LatencyQuestion(), budget=6.0, lost=told)
     assert measured == [["good", "bad", "other"]] * 2 + [["good"], ["bad"], ["other"]]
     assert [(each.label, each.value, each.keeps, each.ratio) for each in found] == [
         ("good", 5.0, True, None),
         ("other", 5.0, True, None),
     ]
-    assert told == [f"bad on {ONE} is left out, it could not be measured: it hung"]
-
-
-def test_a_worker_that_joins_waits_for_the_scale_of_the_first(tmp_path: Path) -> None:
-    storage = str(tmp_path / "study.db")
-    goals = [Objective("latency", lambda _: 1.0, "minimize")]
-    options = SearchOptions(settings=SETTINGS, n_trials=2)
-    head = make_head(SPACE, goals, [], get_sampler("random"), options)
-    first = DatabaseLedger(storage, "search", head)
-    trial = made(0, 5.0, None)
-    draft = Draft(trial.candidate, "enqueued", {})
-    assert first.reserve(draft) == "mine"
-    asked = replace(request(ONE), storage=storage, join=True)
-    told: list[str] = []
-    found: list[dict[str, float]] = []
-    waiting = Thread(
-        target=lambda: found.append(_scale_of_others(asked, storage, LineView(told.append), lambda: False))
-    )
-    waiting.start()
-    while not told:
-        waiting.join(0.05)
-    assert found == []
-    details: dict[str, dict[str, Json]] = {"latency": {"target": ONE, "headline_ms": 4.5}}
-    assert first.finish(replace(trial, values={"latency": 5.0}, details=details, predicted={}))
-    waiting.join(30)
-    first.close()
-    assert found == [{ONE: 4.5}]
+    assert told == [f"bad on {ONE} could not be measured again: it hung"]
+    failure = failure_of(told)
+    assert isinstance(failure, MeasuringFailed)
+    with pytest.raises(MeasuringFailed, match=r"bad on .* could not be measured again: it hung. All else is written"):
+        check_promise(request(ONE), result(*found, failure=failure))
+    assert failure_of([]) is None

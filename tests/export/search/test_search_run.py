@@ -102,7 +102,7 @@ def test_the_files_of_a_search_agree_with_its_study(searched: Searched) -> None:
     assert rows[0]["name"] == "hrnet-w4"
     # The reference is measured against itself.
     assert 0.3 < float(rows[0]["latency.ratio"]) < 3
-    for name in ("front.png", "front.html", "finalists/measurements.json"):
+    for name in ("front.png", "front.html", "finalists/measurements.json", "specs/hrnet-w4.json"):
         assert (searched.folder / name).stat().st_size > 100
     assert "hrnet-w4" in (searched.folder / "front.html").read_text()
 
@@ -115,6 +115,9 @@ def test_replay_gives_the_same_sequence_without_measuring(
     code, out, err = call(capsys, *searched.words, *again, "--json")
     assert code == 0, err
     assert json.loads(out)["finalists"] == []
+    # What the figures are about is told of the records too.
+    assert json.loads(out)["synthetic"] is True
+    assert "all drawn (synthetic" in json.loads(out)["meaning"]
     replayed, recorded = records(tmp_path / "again"), records(searched.folder)
     for key in ("digest", "values", "details", "state", "origin"):
         assert [line[key] for line in replayed] == [line[key] for line in recorded]
@@ -207,6 +210,11 @@ def test_a_budget_that_nothing_meets_shows_the_closest(
         (("--storage", "mysql://me@there/x"), "is of kind 'mysql'"),
         (("--storage", "postgresql://me@127.0.0.1:1/x"), "storage postgresql://me@127.0.0.1:1/x cannot be used"),
         (("--resume",), "there is no run to resume"),
+        (("--resume", "--out", "typo"), "typo"),
+        (("--persons", "3"), "3 persons are asked for, and the boundary engine_wall has none"),
+        (("--export-best", "1", "--objective", "accuracy"), "the objective is accuracy alone"),
+        (("--warm-start-study", "old"), "say with --warm-start which storage has it"),
+        (("--storage", "postgresql://me@host:abc/db"), "is no URL of a database"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from scalenas.search import Candidate, Constraint, Measured, Objective, Proposal, SearchOptions, Study, search
@@ -79,7 +80,7 @@ def test_a_study_that_time_ended_or_that_grew_replays(tmp_path: Path) -> None:
         ({"identity": {"supernet": "abc", "target": "onnxruntime:cpu/fp32"}}, "target is .*fp32.* here and .*bf16"),
         ({"seed": 4}, "seed is 4 here and 0 there"),
         ({"settings": {**SETTINGS, "width": 8}}, "settings.width is 8 here and 16 there"),
-        ({"inputs": {"image": (3, 64, 64)}}, "inputs.image is"),
+        ({"inputs": {"image": (3, 64, 64)}}, "inputs.image.1 is 64 here and"),
         ({"choices": {"precision": ("fp32",)}}, "choices.precision is"),
     ],
 )
@@ -88,6 +89,28 @@ def test_a_study_of_something_else_is_refused_with_what_differs(
 ) -> None:
     with pytest.raises(UserError, match=text):
         run(stored, options=replace(OPTIONS, **change))  # type: ignore[arg-type]
+
+
+def test_what_differs_is_named_to_the_innermost_value(stored: str) -> None:
+    about = {"supernet": "abc", "target": "openvino:cpu/bf16", "data": {"description": "x" * 64, "limit": 100}}
+    head = Study.open(stored).head
+    target = [{"batch": 1, "hint": "latency", "io": "raw", "streams": None, "target": "openvino:cpu/bf16"}]
+    one = msgspec.structs.replace(head, identity={**about, "target": target})
+    other = msgspec.structs.replace(
+        head,
+        identity={
+            **about,
+            "target": [{**target[0], "target": "openvino:cpu/fp32"}],
+            "data": {"description": "x" * 63 + "y", "limit": 100},
+        },
+    )
+    with pytest.raises(UserError) as caught:
+        one.check_same(other, "here")
+    text = str(caught.value)
+    assert 'target.0.target is "openvino:cpu/bf16" here and "openvino:cpu/fp32" there' in text
+    assert 'data.description is ...xxxxxxxxxxxxxxx"' not in text
+    assert f'data.description is ...{"x" * 16}" here and ...{"x" * 15}y" there' in text
+    assert "batch" not in text
 
 
 def test_another_sampler_or_limit_is_another_study(stored: str) -> None:
@@ -103,6 +126,8 @@ def test_another_sampler_or_limit_is_another_study(stored: str) -> None:
         ("postgresql://nobody:secret@127.0.0.1:1/none", r"nobody:\*\*\*@127.0.0.1:1/none cannot be used"),
         ("mysql://host/none", "is of kind 'mysql'"),
         ("sqlite://", "needs a file such as study.db"),
+        ("postgresql://me:secret@host:abc/db", "is no URL of a database"),
+        ("postgresql://me@[::1/db", "is no URL of a database"),
     ],
 )
 def test_databases_that_are_not_there_are_one_line(storage: str, text: str) -> None:
@@ -154,6 +179,31 @@ def test_enqueued_nets_come_first_and_an_old_study_warms_a_new_one(stored: str) 
     assert study.trials[0].spec == space().normalise(smallest)
     warmed = {trial.candidate.digest for trial in study.trials if trial.origin == "warm-start"}
     assert {trial.candidate.digest for trial in old.front()} <= warmed | {study.trials[0].candidate.digest}
+
+
+def test_a_study_may_lie_beside_the_one_it_starts_from(tmp_path: Path) -> None:
+    stored = str(tmp_path / "study.db")
+    run(stored, options=OPTIONS).close()
+    options = replace(OPTIONS, name="new", warm_start=stored)
+    assert any(trial.origin == "warm-start" for trial in run(stored, options=options).trials)
+    # It is there now, and goes on.
+    assert len(run(stored, options=replace(options, n_trials=14)).trials) == 14
+    run(stored, options=replace(OPTIONS, name="third")).close()
+    with pytest.raises(UserError, match=r"has the studies .* say which one \(--warm-start-study\)"):
+        run(stored, options=replace(options, n_trials=15))
+    named = replace(options, n_trials=15, warm_start_study="third")
+    assert len(run(stored, options=named).trials) == 15
+
+
+def test_workers_agree_on_the_first_figure(tmp_path: Path) -> None:
+    stored = str(tmp_path / "study.db")
+    run(stored, options=OPTIONS).close()
+    first, second = Study.open(stored), Study.open(stored)
+    assert [first.agree("scale", 4.5), second.agree("scale", 5.0), first.agree("other", 1.0)] == [4.5, 4.5, 1.0]
+    assert second.agreed == {"scale": 4.5, "other": 1.0}
+    memory = run(None, options=OPTIONS)
+    assert [memory.agree("scale", 4.5), memory.agree("scale", 5.0)] == [4.5, 4.5]
+    assert memory.agreed == {"scale": 4.5}
 
 
 def test_a_budget_that_nothing_meets_says_what_is_closest() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from scalenas.registry import get_space
 from scalenas.search.pareto import dominates
 from scalenas.table.accuracies import Accuracy
 from scalenas.table.build import Latency, append_latency, assembled, read_latencies
@@ -53,6 +54,16 @@ def test_figures_are_those_of_the_file_and_noise_follows_from_the_seed(table: Ta
     ratio = noisy[LATENCY] / table.query(spec)[LATENCY] - 1
     assert min(abs(ratio - each) for each in table.column(LATENCY).noise) < 1e-9
     assert noisy[ACCURACY] == table.query(spec)[ACCURACY]
+
+
+def test_a_member_in_the_words_of_scalenas_is_that_member(table: Table) -> None:
+    spec = list(SPACE.specs(SETTINGS, INPUTS))[649]
+    for same in (SPACE.expand(spec), get_space("scalenas").live(SPACE.expand(spec))):
+        assert table.query(same) == table.query(spec)
+        assert table.query(same, seed=5) == table.query(spec, seed=5)
+    larger = get_space("scalenas").adapt(SPACE.expand(spec), settings={}, size=(256, 192))
+    with pytest.raises(UserError, match=r"of nets that take pictures 128x96; the spec's are 256x192"):
+        table.query(larger)
 
 
 def test_the_front_is_what_nobody_dominates(table: Table) -> None:

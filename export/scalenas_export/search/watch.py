@@ -1,0 +1,69 @@
+"""`Watch`: follows a search, tells the view, and says when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from scalenas.search import Study, Trial
+from scalenas_export.search.setup import Frame
+from scalenas_export.search.view import View
+from scalenas_runtime.errors import UserError
+
+# So many failures in a row are the device's, not the candidates'.
+FAILURES = 5
+# After so many candidates over the budget, the smallest member among them, it is out of reach.
+HOPELESS = 20
+
+
+@dataclass
+class Watch:
+    """Follows a search: tells the view, and says when to stop.
+
+    Attributes:
+        frame: What all candidates have in common.
+        view: Shows what is going on.
+        asked: Says whether the user wants an end.
+        failures: Of the candidates in a row that could not be measured.
+        hopeless: Nothing will meet the budget, as far as can be said.
+        told_slow: It was said that candidates go the slow way.
+    """
+
+    frame: Frame
+    view: View
+    asked: Callable[[], bool]
+    failures: list[str] = field(default_factory=list)
+    hopeless: bool = False
+    told_slow: bool = False
+
+    def on_trial(self, study: Study, trial: Trial) -> None:
+        """Takes note of a finished candidate."""
+        trials = study.trials
+        self.view.trial(trials, trial)
+        slow = next((details["slow_graph"] for details in trial.details.values() if "slow_graph" in details), None)
+        if slow is not None and not self.told_slow:
+            self.told_slow = True
+            self.view.note(f"candidates go through the full export, which takes some ten times longer: {slow}")
+        if trial.state == "failed":
+            self.failures.append(trial.failure)
+        else:
+            self.failures.clear()
+        self.hopeless = len(trials) >= HOPELESS and self._is_out_of_reach(trials)
+
+    def stop(self) -> bool:
+        """Returns whether to begin no further candidate.
+
+        Raises:
+            UserError: so many in a row could not be measured that it must be the device.
+        """
+        if len(self.failures) >= FAILURES:
+            raise UserError(f"{FAILURES} candidates in a row could not be measured; the last one: {self.failures[-1]}")
+        return self.hopeless or self.asked()
+
+    def _is_out_of_reach(self, trials: Sequence[Trial]) -> bool:
+        """Returns whether nothing met the budget, and the smallest net broke it at every precision and size."""
+        if "min" not in self.frame.members or any(each.state == "complete" for each in trials):
+            return False
+        smallest = self.frame.space.live(self.frame.members["min"]).digest
+        broken = [each for each in trials if each.state == "infeasible" and each.candidate.digest == smallest]
+        return len(broken) >= len(self.frame.deployments)
