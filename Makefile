@@ -1,4 +1,4 @@
-# `make demo` and `make test` need only Python >= 3.10 and make: both do their own set-up first.
+# `make demo` and `make test` need only Python >= 3.11 and make: both do their own set-up first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

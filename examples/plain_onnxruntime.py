@@ -2,8 +2,9 @@
 
 Usage: python plain_onnxruntime.py BUNDLE PICTURE [x1 y1 x2 y2]
 
-Needs numpy, opencv-python-headless and onnxruntime. Prints one line per joint: name, x, y in pixels of the picture
-(pixel centres at integers), score. Covers recipes with affine classic or udp, decode argmax or quarter, no flip test.
+Needs numpy, opencv-python-headless and onnxruntime. BUNDLE is a folder (unpack a zip first). Prints one line per joint:
+name, x, y in pixels of the picture (pixel centres at integers), score. Covers recipes with affine classic or udp and
+decode argmax, quarter or dark, without flip test.
 """
 
 import json
@@ -28,26 +29,52 @@ def crop_of(picture, box, recipe):
     return crop[None], transform
 
 
+def quarter(heatmap, x, y):
+    """Returns a quarter pixel towards the larger neighbours of the highest pixel (HRNet)."""
+    height, width = heatmap.shape
+    if not (1 < x < width - 1 and 1 < y < height - 1):
+        return np.zeros(2)
+    row, column = heatmap[y], heatmap[:, x]
+    return 0.25 * np.sign([row[x + 1] - row[x - 1], column[y + 1] - column[y - 1]])
+
+
+def dark(heatmap, x, y, blur):
+    """Returns a Newton step on the logarithm of the blurred map (DARK; Zhang et al., CVPR 2020, eq. 4 to 9)."""
+    height, width = heatmap.shape
+    if not (1 < x < width - 2 and 1 < y < height - 2):
+        return np.zeros(2)
+    blurred = cv2.GaussianBlur(heatmap, (blur, blur), 0, borderType=cv2.BORDER_CONSTANT).astype(np.float64)
+    v = np.log(np.maximum(blurred * (heatmap.max() / (blurred.max() or 1)), 1e-10))[y - 2 : y + 3, x - 2 : x + 3]
+    dx, dy = (v[2, 3] - v[2, 1]) / 2, (v[3, 2] - v[1, 2]) / 2
+    dxx, dyy = (v[2, 4] - 2 * v[2, 2] + v[2, 0]) / 4, (v[4, 2] - 2 * v[2, 2] + v[0, 2]) / 4
+    dxy = (v[3, 3] - v[1, 3] - v[3, 1] + v[1, 1]) / 4
+    determinant = dxx * dyy - dxy * dxy
+    step = np.array([dxy * dy - dyy * dx, dxy * dx - dxx * dy])
+    return step / determinant if determinant else np.zeros(2)
+
+
 def decode(heatmaps, recipe):
     """Returns x, y in crop pixels (K, 2) and scores (K,) of heatmaps (K, h, w)."""
     joints, height, width = heatmaps.shape
     best = heatmaps.reshape(joints, -1).argmax(1)
     scores = heatmaps.reshape(joints, -1).max(1)
     y, x = np.divmod(np.where(scores > 0, best, 0), width)
-    places = np.stack([x, y], 1).astype(np.float32)
-    for k in range(joints if recipe["decode"] == "quarter" else 0):
-        if 1 < x[k] < width - 1 and 1 < y[k] < height - 1:
-            row, column = heatmaps[k, y[k]], heatmaps[k, :, x[k]]
-            places[k] += 0.25 * np.sign([row[x[k] + 1] - row[x[k] - 1], column[y[k] + 1] - column[y[k] - 1]])
+    places = np.stack([x, y], 1).astype(np.float64)
+    for k in range(joints):
+        if recipe["decode"] == "quarter":
+            places[k] += quarter(heatmaps[k], x[k], y[k])
+        elif recipe["decode"] == "dark":
+            places[k] += dark(heatmaps[k], x[k], y[k], recipe["blur"])
     one = int(recipe["affine"] == "udp")
     return places * [(recipe["width"] - one) / (width - one), (recipe["height"] - one) / (height - one)], scores
 
 
 bundle, picture = Path(sys.argv[1]), cv2.imread(sys.argv[2])
 recipe = json.loads((bundle / "manifest.json").read_text())["recipe"]
-if recipe["flip_test"] or recipe["decode"] not in ("argmax", "quarter"):
-    sys.exit("this example covers no flip test and no DARK")
-box = [float(value) for value in sys.argv[3:7]] or [0, 0, picture.shape[1], picture.shape[0]]
+if recipe["flip_test"] or recipe["decode"] not in ("argmax", "quarter", "dark"):
+    seen = f"decode {recipe['decode']}, flip_test {recipe['flip_test']}"
+    sys.exit(f"this example covers decode argmax, quarter and dark without flip test; the recipe has {seen}")
+box = np.array(sys.argv[3:7] or [0, 0, picture.shape[1], picture.shape[0]], np.float32).tolist()
 crop, transform = crop_of(picture, box, recipe)
 session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
 places, scores = decode(session.run(["heatmaps"], {"image": crop})[0][0], recipe)

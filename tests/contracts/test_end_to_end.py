@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from scalenas_export.cli.app import run
 from scalenas_export.demo import HEADS, DemoRequest, demo
 from scalenas_export.search.view import LineView
 from scalenas_runtime.backends import get_backend
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.pose import PoseEstimator
 from scalenas_runtime.scenes import person_scene, street_scene
 from scalenas_runtime.targets import Target
@@ -25,6 +27,7 @@ from tests.export.test_weights_by_name import small_weights
 from tests.small_exports import SmallExport
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "plain_onnxruntime.py"
 TARGETS = ("onnxruntime:cpu/fp32", "openvino:cpu/fp32", "openvino:cpu/bf16")
 
 
@@ -112,28 +115,57 @@ def test_bundles_run_on_photographs(
         assert overlay.shape == photograph.shape
 
 
+def run_example(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-I", str(EXAMPLE), *words], check=False, capture_output=True, text=True)
+
+
+def decoded_by(bundle: Path, out: Path, **fields: Json) -> Path:
+    """Returns a copy of a bundle whose recipe has other values; the net is the same."""
+    shutil.copytree(bundle, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["recipe"] |= fields
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    return out
+
+
+@pytest.mark.parametrize("decode", ["argmax", "quarter", "dark"])
+@pytest.mark.parametrize("affine", ["classic", "udp"])
 @pytest.mark.parametrize("boxed", [False, True], ids=["whole picture", "box"])
-def test_the_plain_example_finds_the_same_joints(small_pose: SmallExport, boxed: bool, tmp_path: Path) -> None:
+def test_the_plain_example_finds_the_same_joints(
+    small_pose: SmallExport, boxed: bool, affine: str, decode: str, tmp_path: Path
+) -> None:
     scene = person_scene(3, 1, size=(240, 180), portrait=True)
     path = tmp_path / "person.png"
     cv2.imwrite(str(path), scene.picture)
+    bundle = decoded_by(small_pose.bundle, tmp_path / "net.bundle", affine=affine, decode=decode)
     box = [f"{value:.2f}" for value in scene.boxes[0].tolist()] if boxed else []
-    script = [sys.executable, "-I", str(ROOT / "examples" / "plain_onnxruntime.py")]
-    done = subprocess.run(
-        [*script, str(small_pose.bundle), str(path), *box], check=True, capture_output=True, text=True
-    )
+    done = run_example(str(bundle), str(path), *box)
+    assert done.returncode == 0, done.stderr
     rows = [line.rsplit(" ", 3) for line in done.stdout.splitlines()]
-    with PoseEstimator.load(small_pose.bundle, "onnxruntime:cpu/fp32") as pose:
+    with PoseEstimator.load(bundle, "onnxruntime:cpu/fp32") as pose:
         result = pose(scene.picture, np.array([box], np.float32) if boxed else None)
     assert [row[0] for row in rows] == list(result.recipe.joints)
     table = np.array([row[1:] for row in rows], np.float64)
-    np.testing.assert_allclose(table[:, :2], result.keypoints[0], atol=2e-3)
+    np.testing.assert_allclose(table[:, :2], result.keypoints[0], atol=1e-3)
     np.testing.assert_allclose(table[:, 2], result.scores[0], atol=2e-6)
 
 
+@pytest.mark.parametrize("fields", [{"decode": "dark-udp"}, {"flip_test": True}], ids=["dark-udp", "flip test"])
+def test_the_plain_example_refuses_what_it_does_not_cover(
+    small_pose: SmallExport, fields: dict[str, Json], tmp_path: Path
+) -> None:
+    path = tmp_path / "person.png"
+    cv2.imwrite(str(path), person_scene(3, 1, size=(240, 180)).picture)
+    done = run_example(str(decoded_by(small_pose.bundle, tmp_path / "net.bundle", **fields)), str(path))
+    ((key, value),) = fields.items()
+    assert done.returncode == 1
+    assert "covers decode argmax, quarter and dark without flip test" in done.stderr
+    assert f"{key} {value}" in done.stderr
+
+
 def test_the_plain_example_is_short_and_stands_alone() -> None:
-    text = (ROOT / "examples" / "plain_onnxruntime.py").read_text()
-    assert len(text.splitlines()) <= 60
+    text = EXAMPLE.read_text()
+    assert len(text.splitlines()) <= 85
     imported = {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))}
     assert imported == {"json", "sys", "pathlib", "cv2", "numpy", "onnxruntime"}
 
