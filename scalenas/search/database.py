@@ -183,7 +183,7 @@ class DatabaseLedger(Ledger):
             return self._optuna.get_study_user_attrs(self._study).get(HEAD)
 
         # The worker that makes a study writes its head a moment later, unless it is killed in between.
-        found = None if created else _waited(stored, _ADOPT_AFTER if head is not None and self._is_empty() else 0.0)
+        found = None if created else _waited(stored, _ADOPT_AFTER if self._is_empty() else 0.0)
         if found is None:
             if head is None or not self._is_empty():
                 raise UserError(
