@@ -22,7 +22,7 @@ from scalenas_runtime.metrics import CocoOks, Confusion, Pck, interval, oks_nms
 from scalenas_runtime.metrics.oks import Truth
 from scalenas_runtime.metrics.pck import Reference, has_reference
 from scalenas_runtime.pictures import Picture
-from scalenas_runtime.readers import KeypointData, KeypointPicture, PairData
+from scalenas_runtime.readers import KeypointData, KeypointPicture, PairData, relabelled
 from scalenas_runtime.results import PoseResult, SegmentationResult
 from scalenas_runtime.tasks import PoseRecipe, Recipe, SegmentationRecipe
 from scalenas_runtime.tasks.sets import COCO_17, ClassSet, JointSet, sigmas_of
@@ -138,6 +138,8 @@ def evaluate_segmentation(
 ) -> Evaluation:  # fmt: skip
     """Returns the mIoU of class maps at the size of the labels.
 
+    Classes are matched by name; pixels of classes that the recipe does not have are ignored.
+
     Args:
         segment: Predicts, for example `Segmenter.segment`.
         recipe: Of what predicts.
@@ -146,8 +148,9 @@ def evaluate_segmentation(
         progress: Wraps the iteration, as tqdm does.
 
     Raises:
-        UserError: an unreadable picture or mask, or a mask of another size than its picture.
+        UserError: no class in common, an unreadable picture or mask, or a mask of another size than its picture.
     """
+    data = relabelled(data, recipe)
     confusion = Confusion(recipe.classes, ignore=recipe.ignore)
     for pair in progress(islice(data, limit)):
         picture, labels = pair.read(), pair.read_labels()
@@ -208,15 +211,18 @@ class _PoseJudge:
 
     def add(self, picture: KeypointPicture, estimate: Estimate) -> None:
         truth = picture.joints[:, self._theirs]
-        sides = picture.boxes[:, 2:] - picture.boxes[:, :2]
-        chosen = picture.labelled & (sides > 0).all(axis=1)
+        chosen = picture.labelled & picture.boxed
         self._unboxed += int((picture.labelled & ~chosen).sum())
         if self._boxes is None:
             boxes, scores = picture.boxes[chosen], np.ones(int(chosen.sum()), np.float32)
         else:
             found = self._boxes.get(picture.id, Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
             boxes, scores = found.boxes, found.scores
-        result = estimate(picture.read(), boxes, box_scores=scores)
+        pixels = picture.read()
+        try:
+            result = estimate(pixels, boxes, box_scores=scores)
+        except UserError as error:
+            raise UserError(f"{picture.name}: {error}") from None
         self._people += len(result)
         kept = self._kept(result)
         if self._pck is not None:

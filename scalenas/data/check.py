@@ -69,13 +69,14 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that `check` found; `parts` by name, `counts` by source."""
+    """Everything that `check` found; `parts` by name, `counts` by source, `warnings` as the data set has them."""
 
     parts: Mapping[str, PartReport]
     counts: Mapping[str, Mapping[str, int]]
     leaks: tuple[Leak, ...]
     derived: tuple[str, ...]
     classes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def faults(self) -> int:
@@ -87,6 +88,7 @@ class Report:
         """Returns the report as JSON values."""
         return {
             "derived": list(self.derived),
+            "warnings": list(self.warnings),
             "sources": {title: dict(counts) for title, counts in self.counts.items()},
             "parts": {name: self._part(part) for name, part in self.parts.items()},
             "leaks": [
@@ -156,7 +158,8 @@ def check(dataset: Dataset, *, progress: Progress = iter) -> Report:
         part.sizes.append((pixels.shape[0], pixels.shape[1]))
         marks[name, picture.name] = hashlib.sha256(pixels.tobytes()).hexdigest(), _look(pixels)
     leaks = (*_same(marks), *_across(sequences))
-    return Report(parts, counts, leaks, dataset.derived, dataset.classes.classes if dataset.classes else ())
+    classes = dataset.classes.classes if dataset.classes else ()
+    return Report(parts, counts, leaks, dataset.derived, classes, dataset.warnings)
 
 
 def _body(dataset: Dataset, joints: tuple[str, ...]) -> JointSet:

@@ -21,12 +21,13 @@ from scalenas.data.description import (
     SyntheticSource,
     read_description,
 )
-from scalenas.data.labels import resolve_classes, resolve_joints
+from scalenas.data.labels import resolve_classes, resolve_joints, unlabelled_joints
+from scalenas.data.listing import Listing, OpenedSource, list_parts
 from scalenas.data.maps import DrawnMaps, LabelledMaps, MapSamples
 from scalenas.data.people import DrawnPeople, LabelledPeople, PoseSamples, check_joints
 from scalenas.data.samples import Mixture, Samples
-from scalenas.data.sources import Opened, open_maps, open_people
-from scalenas.data.splits import PARTS, choose, part_of_scenes, read_lists, write_lists
+from scalenas.data.sources import open_maps, open_people
+from scalenas.data.splits import PARTS, part_of_scenes
 from scalenas.data.targets import PoseTargets
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.readers import (
@@ -45,7 +46,6 @@ AUGMENTATIONS: dict[str, type[PoseAugmentation] | type[SegmentationAugmentation]
     "pose": PoseAugmentation,
     "segmentation": SegmentationAugmentation,
 }
-OpenedSource = Opened[KeypointPicture] | Opened[LabelledPicture]
 
 
 class Dataset:
@@ -57,6 +57,7 @@ class Dataset:
         joints: What is labelled (pose), or None.
         classes: What is labelled (segmentation), or None.
         derived: Lines that say what the description left out and where it was taken from.
+        warnings: Lines about joints that no train source labels.
     """
 
     def __init__(self, description: Description, path: Path, root: Path) -> None:
@@ -72,11 +73,15 @@ class Dataset:
             self.joints, self.derived = resolve_joints(description, path.stem, found)
         else:
             self.classes, self.derived = resolve_classes(description, path.stem)
-        for source in description.train:
-            if not isinstance(source, SyntheticSource):
-                train = self.opened(source)
-                if self.joints is not None:
-                    check_joints(train.joints, self.joints.joints, train.title)
+        real = [self.opened(source) for source in description.train if not isinstance(source, SyntheticSource)]
+        self.warnings: tuple[str, ...] = ()
+        if self.joints is not None:
+            for train in real:
+                check_joints(train.joints, self.joints.joints, train.title)
+            # Drawn people have every joint that can be asked for; drawing refuses the others by name.
+            if len(real) == len(description.train):
+                labelled = {train.title: train.joints for train in real}
+                self.warnings = unlabelled_joints(self.joints.joints, labelled)
 
     @property
     def lists(self) -> Path:
@@ -124,7 +129,7 @@ class Dataset:
         opened = self.opened(source)
         if part in ("val", "test"):
             return opened.pictures
-        names = self._splits[0][self.description.train.index(source)][part]
+        names = self.listing.names[self.description.train.index(source)][part]
         if not names:
             raise UserError(f"no picture of {opened.title} is in part {part}: see the lists in {self.lists}")
         by_name = {picture.name: picture for picture in opened.pictures}
@@ -198,7 +203,7 @@ class Dataset:
         return Mixture(list(zip(made, shares, strict=True)))
 
     def labelled(self, part: str, *, size: tuple[int, int]) -> KeypointData | PairData:
-        """Returns a part in the form that the runtime's evaluation takes.
+        """Returns a part in the form that the runtime's evaluation takes, which matches joints and classes by name.
 
         Args:
             part: `fit`, `calibrate`, `search`, `val` or `test`.
@@ -221,20 +226,31 @@ class Dataset:
             )
         maps = [self._map_data(source, part, size) for source in sources]
         count = sum(map(len, maps))
-        return maps[0] if len(maps) == 1 else PairData(title, count, {"pictures": count}, partial(_joined, maps))
+        if len(maps) == 1:
+            return maps[0]
+        return PairData(title, count, {"pictures": count}, partial(_joined, maps), self.classes)
 
     def split_counts(self) -> dict[str, int]:
         """Returns the number of pictures (or drawn scenes) of each part of the train set, and how many are in none.
 
         Those are the pictures between stretches of a sequence, and pictures that came after the lists were written.
+        Pictures that stand in a list and are excluded or skipped are counted as `listed, left out`, if there are any.
         """
-        lists, unlisted = self._splits
-        counts = {part: sum(len(parts[part]) for parts in lists) for part in PARTS}
+        listing = self.listing
+        counts = {part: sum(len(parts[part]) for parts in listing.names.values()) for part in PARTS}
         for source in self.description.train:
             if isinstance(source, SyntheticSource):
                 for part in PARTS:
                     counts[part] += len(self.scenes(source, part))
-        return {**counts, "in no list": unlisted}
+        counts["in no list"] = listing.unlisted
+        return {**counts, "listed, left out": listing.left_out} if listing.left_out else counts
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The parts of the train sources from files; the list files are written first where there are none."""
+        train = enumerate(self.description.train)
+        real = {number: self.opened(source) for number, source in train if not isinstance(source, SyntheticSource)}
+        return list_parts(real, self.lists, self.description.splits, origin=self.path)
 
     def _open(self, source: Source) -> OpenedSource:
         if isinstance(source, CocoSource):
@@ -245,52 +261,6 @@ class Dataset:
         assert isinstance(source, FolderSource | CityscapesSource)
         assert self.classes is not None
         return open_maps(source, self._root, self.path.parent, self.classes)
-
-    @cached_property
-    def _splits(self) -> tuple[list[dict[str, list[str]]], int]:
-        """Per train source its pictures by part, and how many stand in no list.
-
-        Read from the list files, which are written first where there are none.
-        """
-        real = [
-            (number, self.opened(source))
-            for number, source in enumerate(self.description.train)
-            if not isinstance(source, SyntheticSource)
-        ]
-        lists: list[dict[str, list[str]]] = [{part: [] for part in PARTS} for _ in self.description.train]
-        if not real:
-            return lists, 0
-        # A number before the name keeps the pictures of several sources apart.
-        titles = {number: f"{number}/" if len(real) > 1 else "" for number, _ in real}
-        if not self.lists.is_dir():
-            self._write_lists(real, titles)
-        listed = read_lists(self.lists, self.description.splits)
-        known = {
-            titles[number] + picture.name: (number, picture.name)
-            for number, opened in real
-            for picture in opened.pictures
-        }
-        for part, names in listed.items():
-            for name in names:
-                if name not in known:
-                    raise UserError(f"{self.lists}/{part}.txt lists {name}, which is in no train source of {self.path}")
-                number, own = known[name]
-                lists[number][part].append(own)
-        return lists, len(known) - sum(map(len, listed.values()))
-
-    def _write_lists(self, real: Sequence[tuple[int, OpenedSource]], titles: dict[int, str]) -> None:
-        parts: dict[str, list[str]] = {part: [] for part in PARTS}
-        for number, opened in real:
-            names = [picture.name for picture in opened.pictures]
-            chosen = choose(names, opened.sequences, self.description.splits)
-            for part in PARTS:
-                parts[part] += [titles[number] + name for name in chosen[part]]
-        try:
-            write_lists(self.lists, parts, self.description.splits)
-        except OSError as error:
-            raise UserError(
-                f"the list files cannot be written to {self.lists} ({error.strerror}); name another `splits.folder`"
-            ) from None
 
     def _samples_of(
         self,
@@ -350,7 +320,7 @@ class Dataset:
             )
         pictures: tuple[LabelledPicture, ...] = self.pictures(source, part)  # type: ignore[assignment]
         counts = {"pictures": len(pictures)}
-        return PairData(f"{self._title(source)} {part}", len(pictures), counts, partial(iter, pictures))
+        return PairData(f"{self._title(source)} {part}", len(pictures), counts, partial(iter, pictures), self.classes)
 
     def _title(self, source: Source) -> str:
         return f"synthetic:{source.seed}" if isinstance(source, SyntheticSource) else self.opened(source).title

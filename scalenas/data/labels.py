@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -72,6 +73,28 @@ def resolve_joints(
     if len(sigmas) != len(names) or min(sigmas) <= 0:
         raise UserError(f"sigmas must be {len(names)} positive numbers, one for each joint, got {list(sigmas)}")
     return JointSet(description.set if same and description.set else name, names, edges, pairs, sigmas), tuple(lines)
+
+
+def unlabelled_joints(wanted: Sequence[str], labelled: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Returns a line about each wanted joint that no source labels, with the nearest name that one does.
+
+    Args:
+        wanted: Names in the description.
+        labelled: Names by source.
+
+    Raises:
+        UserError: there is one source, so the name can only be wrong, and the net would learn nothing for it.
+    """
+    known = list(dict.fromkeys(name for names in labelled.values() for name in names))
+    lines = []
+    for joint in wanted:
+        if joint not in known:
+            near = difflib.get_close_matches(joint, known, n=1)
+            guess = f" (did you mean {near[0]!r}?)" if near else ""
+            lines.append(f"no train source labels the joint {joint!r}{guess}; they label {', '.join(known)}")
+    if lines and len(labelled) == 1:
+        raise UserError(f"{lines[0]}; correct `names`, or leave the joint out of it")
+    return tuple(lines)
 
 
 def resolve_classes(description: Description, name: str) -> tuple[ClassSet, tuple[str, ...]]:

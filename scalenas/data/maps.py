@@ -16,6 +16,7 @@ from scalenas_runtime.errors import UserError
 from scalenas_runtime.pictures import Picture
 from scalenas_runtime.preprocess_segmentation import plan_inputs, write_input
 from scalenas_runtime.readers import LabelledPicture
+from scalenas_runtime.readers.relabel import recipe_labels
 from scalenas_runtime.scenes import street_scene
 from scalenas_runtime.tasks.segmentation import SegmentationRecipe
 from scalenas_runtime.tasks.sets import ClassSet
@@ -107,7 +108,7 @@ class MapSamples:
         """
         self._maps, self._recipe, self._augmentation = maps, recipe, augmentation
         self._pair = Memory(maps.pair, keep)
-        self._table = _table(classes, recipe)
+        self._table = recipe_labels(classes, recipe)
 
     def __len__(self) -> int:
         return len(self._maps)
@@ -174,20 +175,6 @@ def _nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[Any]:
         return labels
     # The plain nearest rule of OpenCV moves labels by up to half a pixel against the picture.
     return cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-
-
-def _table(classes: ClassSet, recipe: SegmentationRecipe) -> NDArray[np.uint8] | None:
-    if classes.classes == recipe.classes and classes.ignore == recipe.ignore:
-        return None
-    if not set(classes.classes) & set(recipe.classes):
-        raise UserError(
-            f"{classes.name} has the classes {', '.join(classes.classes)}, none of {', '.join(recipe.classes)}"
-        )
-    table = np.full(256, recipe.ignore, np.uint8)
-    for label, name in enumerate(classes.classes):
-        if name in recipe.classes:
-            table[label] = recipe.classes.index(name)
-    return table
 
 
 def label_counts(maps: Maps, indices: Sequence[int], classes: int) -> NDArray[np.int64]:

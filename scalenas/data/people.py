@@ -53,7 +53,7 @@ class People(Protocol):
 
 
 class LabelledPeople:
-    """The people in labelled pictures: all with a labelled joint and a box with an area, who are no crowd."""
+    """The people in labelled pictures: all with a labelled joint, a box with an area in the picture, and no crowd."""
 
     def __init__(self, pictures: Iterable[KeypointPicture], joints: Sequence[str], wanted: Sequence[str]) -> None:
         """Reads the labels, not the pictures.
@@ -69,7 +69,7 @@ class LabelledPeople:
         owner, boxes, tables = [], [], []
         for picture in pictures:
             table = np.pad(picture.joints, ((0, 0), (0, 1), (0, 0)))[:, order]
-            kept = picture.labelled & (picture.boxes[:, 2:] > picture.boxes[:, :2]).all(1) & table[:, :, 2].any(1)
+            kept = picture.labelled & picture.boxed & table[:, :, 2].any(1)
             if kept.any():
                 owner += [len(self._names)] * int(kept.sum())
                 self._names.append(picture.name)

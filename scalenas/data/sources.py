@@ -45,7 +45,9 @@ class Opened(Generic[P]):
 
     Attributes:
         title: The file or folder that it is called by.
-        pictures: All of its pictures but the excluded ones.
+        labels: The annotation file, or the folder of the masks.
+        pictures: All of its pictures but those that are left out.
+        left_out: Names of pictures that are excluded, or skipped because file or mask is missing.
         share: Share of the samples.
         sequences: Which pictures belong together.
         counts: What the reader found and left out, and how many pictures are excluded.
@@ -54,7 +56,9 @@ class Opened(Generic[P]):
     """
 
     title: str
+    labels: Path
     pictures: tuple[P, ...]
+    left_out: frozenset[str]
     share: float
     sequences: Sequences | None
     counts: dict[str, int]
@@ -73,13 +77,14 @@ def open_people(source: CocoSource, root: Path, lists: Path) -> Opened[KeypointP
     Raises:
         UserError: the file does not fit, a picture is missing, or no person is labelled.
     """
-    pictures = None if source.pictures is None else root / source.pictures
-    data = read_keypoints(root / source.annotations, pictures, missing=source.missing)
-    kept, excluded = _without(tuple(data), source.exclude, lists)
-    counts = {**data.counts, "excluded": excluded, "usable_people": sum(int(each.labelled.sum()) for each in kept)}
+    pictures, labels = None if source.pictures is None else root / source.pictures, root / source.annotations
+    data = read_keypoints(labels, pictures, missing=source.missing)
+    kept, excluded = _without(tuple(data), data.left_out, source.exclude, lists)
+    left_out = frozenset({*data.left_out, *excluded})
+    counts = {**data.counts, "excluded": len(excluded), "usable_people": sum(int(each.labelled.sum()) for each in kept)}
     if not counts["usable_people"]:
         raise UserError(f"{data.name} holds no person with a labelled joint")
-    return Opened(data.name, kept, source.share, source.sequences, counts, data.joints, data.edges)
+    return Opened(data.name, labels, kept, left_out, source.share, source.sequences, counts, data.joints, data.edges)
 
 
 def open_maps(
@@ -109,9 +114,10 @@ def open_maps(
         mapping = _cityscapes(classes) if source.labels == "labelIds" else None
         rule = MaskRule("_leftImg8bit", f"_gtFine_{source.labels}", mapping, missing=source.missing)
     data = read_pairs(pictures, masks, classes, rule)
-    kept, excluded = _without(tuple(data), source.exclude, lists)
-    counts = {**data.counts, "excluded": excluded}
-    return Opened(data.name, kept, source.share, source.sequences, counts)
+    kept, excluded = _without(tuple(data), data.left_out, source.exclude, lists)
+    left_out = frozenset({*data.left_out, *excluded})
+    counts = {**data.counts, "excluded": len(excluded)}
+    return Opened(data.name, masks, kept, left_out, source.share, source.sequences, counts)
 
 
 def _cityscapes(classes: ClassSet) -> dict[int, int]:
@@ -132,12 +138,15 @@ def _label(name: int | str, classes: ClassSet, key: str) -> int:
     return classes.classes.index(name)
 
 
-def _without(pictures: tuple[P, ...], exclude: str | None, lists: Path) -> tuple[tuple[P, ...], int]:
+def _without(
+    pictures: tuple[P, ...], skipped: tuple[str, ...], exclude: str | None, lists: Path
+) -> tuple[tuple[P, ...], set[str]]:
+    """Returns the pictures that a list does not name, and the names in it; those that are skipped may stand there."""
     if exclude is None:
-        return pictures, 0
+        return pictures, set()
     path = lists / exclude
     names = set(read_list(path))
-    unknown = names - {picture.name for picture in pictures}
+    unknown = names - {picture.name for picture in pictures} - set(skipped)
     if unknown:
         raise UserError(f"{path} excludes {min(unknown)}, which is no picture of its source")
-    return tuple(picture for picture in pictures if picture.name not in names), len(names)
+    return tuple(picture for picture in pictures if picture.name not in names), names

@@ -45,6 +45,7 @@ class Checkpoint:
         config: Configuration of the run.
         best: Best evaluation so far.
         seconds: Time that training took so far, all sittings together.
+        extra: What else the run wants to know when it goes on.
     """
 
     step: int
@@ -60,6 +61,8 @@ class Checkpoint:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Writes a checkpoint below `folder`, removes old ones (the last two and the best stay), and returns its folder.
 
+    One of the same step that can be read stays as it is: replacing it would leave none for a moment.
+
     Raises:
         CheckFailed: a weight is not finite; the checkpoints that are there stay.
         UserError: the disk is full or read-only; the checkpoints that are there stay, and the text names the last.
@@ -72,6 +75,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             f"after step {checkpoint.step} {spoiled[0]} and {len(spoiled) - 1} other tensors are not finite; "
             f"{last_good(folder)}"
         )
+    path = folder / f"step-{checkpoint.step:08d}"
+    if path.is_dir() and _readable(path):
+        return path
     tensors = {f"net/{name}": _plain(value) for name, value in checkpoint.net.items()}
     for name, values in checkpoint.optimiser.items():
         tensors |= {f"optimiser/{name}/{key}": _plain(value) for key, value in values.items()}
@@ -80,12 +86,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "schema": SCHEMA,
         "step": checkpoint.step,
         "config": checkpoint.config,
-        "best": None if checkpoint.best is None else {"step": checkpoint.best.step, "value": checkpoint.best.value},
+        "best": _best_json(checkpoint.best),
         "seconds": checkpoint.seconds,
         "extra": checkpoint.extra,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    path = folder / f"step-{checkpoint.step:08d}"
     try:
         _remove_partial(folder)
         with new_directory(path, overwrite=True) as building:
@@ -98,6 +103,20 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         if old not in kept:
             shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def amend_checkpoint(folder: Path, step: int, *, best: Best | None, extra: Mapping[str, Json]) -> None:
+    """Sets the best evaluation and the extra values of the checkpoint of a step in one rename; its tensors stay.
+
+    Raises:
+        UserError: the disk is full or read-only, or there is no such checkpoint; those that are there stay.
+    """
+    path = folder / f"step-{step:08d}" / _RECORD
+    try:
+        record = json.loads(path.read_bytes())
+        write_text(path, pretty_json({**record, "best": _best_json(best), "extra": extra}))
+    except OSError as error:
+        raise UserError(f"cannot write the checkpoint {path}: {error.strerror or error}; {last_good(folder)}") from None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -171,6 +190,18 @@ def _remove_partial(folder: Path) -> None:
     """Removes what a killed run left half written."""
     for path in folder.glob(".step-*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except UserError:
+        return False
+    return True
+
+
+def _best_json(best: Best | None) -> dict[str, Json] | None:
+    return None if best is None else {"step": best.step, "value": best.value}
 
 
 def _plain(value: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from scalenas_runtime.yaml_files import parse_yaml, read_yaml
 Phase = Literal["teacher", "supernet", "finetune", "alone"]
 Rule = Literal["cycle", "groups", "sandwich", "uniform"]
 
-# What may change between sittings: none of it moves a weight.
-FREE = ("minutes", "data.workers", "data.root", "data.keep", "checkpoint_steps", "log_steps", "output")
+# What may change between sittings: none of it moves a weight. What the data's path leads to has a digest of its own.
+FREE = ("minutes", "data.workers", "data.path", "data.root", "data.keep", "checkpoint_steps", "log_steps", "output")
 
 
 class ModelConfig(Record, frozen=True, kw_only=True):
@@ -56,7 +56,8 @@ class DataConfig(Record, frozen=True, kw_only=True):
         keep: Pictures of each source that every such process keeps in memory, read or drawn once.
         augmentation: Keys of the augmentation, over the task's defaults (docs/training.md).
         targets: Keys of the heatmaps' targets, over the recipe's own (pose).
-        recipe: Fields of the task recipe that are not the default, such as `decode: dark`.
+        recipe: Fields of the task recipe, such as `decode: dark`; those left out are as the weights that the run
+            starts from have them (of the same task), or else the defaults.
     """
 
     path: str
@@ -101,11 +102,11 @@ class ScheduleConfig(Record, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
-        _above("length", cast(float, self.steps if self.epochs is None else self.epochs), 0)
-        if self.epochs is not None and not math.isfinite(self.epochs):
-            raise ValueError(f"epochs {self.epochs} is no end")
+        _above("steps" if self.epochs is None else "epochs", cast(float, self.steps or self.epochs or 0), 0)
         for name in ("warmup", "start", "end"):
             _within(name, getattr(self, name), 0, 1)
+        _above("gamma", self.gamma, 0)
+        _not_below("power", self.power)
         for share in self.milestones:
             _within("milestones", share, 0, 1)
         if self.shape == "step" and not self.milestones:
@@ -279,10 +280,14 @@ class TrainConfig(Record, frozen=True, kw_only=True):
         for name in ("batch", "checkpoint_steps", "log_steps"):
             _above(name, getattr(self, name), 0)
         _not_below("seed", self.seed)
+        if self.minutes is not None:
+            _above("minutes", self.minutes, 0)
         if self.phase == "finetune" and self.model.weights is None:
             raise ValueError("phase finetune needs model.weights, the weights to start from")
         if self.phase == "teacher" and self.model.spec != "max":
             raise ValueError("the teacher is the largest net: use phase alone for model.spec " + self.model.spec)
+        if self.phase == "supernet" and self.model.spec != "max":
+            raise ValueError("a supernet has no model.spec: use phase finetune or alone for " + self.model.spec)
         if self.cuda_graphs and self.sampling.rule == "sandwich":
             # A graph's gradients lie in one place; the next subnet of the step would overwrite them.
             raise ValueError("cuda_graphs cannot add the gradients of a sandwich step; take another rule or false")
@@ -393,13 +398,13 @@ def _put(value: Any, keys: list[str], item: object, change: str) -> None:
 
 
 def _above(name: str, value: float, low: float) -> None:
-    if not value > low:
-        raise ValueError(f"{name} is {value}, it must be above {low}")
+    if not low < value < math.inf:
+        raise ValueError(f"{name} is {value}, it must be above {low} and finite")
 
 
 def _not_below(name: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{name} is {value}, it must not be negative")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is {value}, it must not be negative, and finite")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

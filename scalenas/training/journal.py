@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from scalenas.training.events import EventWriter
+from scalenas.training.step import Losses
 from scalenas_runtime.canonical import Json, canonical_json
 from scalenas_runtime.files import write_text
 
 LOG = "log.jsonl"
 EVENTS = "events"
+
+
+@dataclass
+class Tally:
+    """Sums since the last line of the log."""
+
+    start: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+    waiting: float = 0.0
+    task: float = 0.0
+    distance: float = 0.0
+    total: float = 0.0
+
+    def add(self, losses: Losses, waited: float) -> None:
+        """Adds a step and the seconds that it waited for its batch."""
+        self.steps += 1
+        self.waiting += waited
+        self.task += losses.task
+        self.distance += losses.distance
+        self.total += losses.total
+
+    def line(self, batch: int) -> dict[str, float]:
+        """Returns mean losses, pictures a second, and the share of the time spent waiting for data."""
+        seconds = max(time.perf_counter() - self.start, 1e-9)
+        means = {key: getattr(self, key) / self.steps for key in ("total", "task", "distance")}
+        return {**means, "pictures_per_second": self.steps * batch / seconds, "waiting": self.waiting / seconds}
 
 
 class Journal:

@@ -29,7 +29,7 @@ from scalenas_runtime.evaluate import (
 )
 from scalenas_runtime.pictures import Picture
 from scalenas_runtime.pose import PoseEstimator
-from scalenas_runtime.readers import KeypointData, PairData
+from scalenas_runtime.readers import KeypointData, PairData, relabelled
 from scalenas_runtime.results import PoseResult
 from scalenas_runtime.segmentation import Segmenter
 from scalenas_runtime.session import Array, Feeds, Session, TensorSpec
@@ -77,7 +77,7 @@ class Judge:
 
     Attributes:
         recipe: Of the nets.
-        data: Labelled pictures that no training saw.
+        data: Labelled pictures that no training saw; class maps are turned into the recipe's numbering.
         config: Metric, limit and recalibration.
         calibration: Gives uint8 (N, H, W, 3) BGR: pictures for BN statistics; asked once.
         device: Where nets are judged.
@@ -93,13 +93,17 @@ class Judge:
         """Refuses a metric that does not fit before hours of training are spent.
 
         Raises:
-            UserError: the metric needs joints that are not there, or is of the other task.
+            UserError: the metric needs joints that are not there or is of the other task, or the data label none of the
+                recipe's joints or classes.
         """
         if isinstance(self.recipe, PoseRecipe):
             assert isinstance(self.data, KeypointData)
             evaluate_pose(_unasked, self.recipe, self.data, question=replace(self._question, limit=0))
         elif self.config.metric not in (None, "miou"):
             raise UserError(f"evaluation.metric {self.config.metric} is for joints; segmentation takes miou")
+        else:
+            assert isinstance(self.data, PairData)
+            self.data = relabelled(self.data, self.recipe)
 
     @property
     def _question(self) -> PoseQuestion:

@@ -35,10 +35,20 @@ class Optimiser:
         """Drops all gradients."""
         self.torch.zero_grad(set_to_none=True)
 
-    def step(self, factor: float) -> None:
-        """Moves the weights that have a gradient, with `factor` times the largest learning rate."""
+    def gradient_norm(self) -> Tensor:
+        """Returns the norm of all gradients together, a scalar on their device; not finite if one of them is not."""
+        return torch.nn.utils.get_total_norm(each.grad for each in self.parameters.values() if each.grad is not None)
+
+    def step(self, factor: float, norm: Tensor | None = None) -> None:
+        """Moves the weights that have a gradient.
+
+        Args:
+            factor: Learning rate as a factor of the largest.
+            norm: What `gradient_norm` gave, for clipping; found anew if None.
+        """
         if self.config.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
+            norm = self.gradient_norm() if norm is None else norm
+            torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.clip, norm)
         for group in self.torch.param_groups:
             group["lr"] = self.config.lr * factor
         self.torch.step()

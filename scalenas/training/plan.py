@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,8 +34,9 @@ class Plan:
             first cycle of steps.
         memory: Estimated bytes: weights, gradients, optimiser and teacher; then what the largest subnet keeps for
             its backward with the whole batch of one process.
-        seconds: Seconds of a step, without data: timed on `probe` pictures, times batch over probe.
-        probe: Pictures of the timed steps.
+        seconds: Seconds of a step of one process's part of the batch, without data: timed as it is where `probe` is all
+            of it, else a fixed part and one for each picture, from steps of half the probe and of the whole one.
+        probe: Pictures of the largest timed steps.
     """
 
     phase: str
@@ -88,7 +89,7 @@ class Plan:
             f"{self.passes} subnet{'s' if self.passes > 1 else ''} a step\n"
             f"MACs        {mean:.3f} G a picture in the mean (largest {largest:.3f}, smallest {smallest:.3f})\n"
             f"memory      {state:.2f} GiB of weights and state, {activations:.2f} GiB for the largest subnet's step\n"
-            f"time        {self.seconds:.3f} s a step (timed on {self.probe} pictures, no data loading)\n"
+            f"time        {self.seconds:.3f} s a step (timed on up to {self.probe} pictures, no data loading)\n"
             f"hours       {self.hours:.2f}\n"
         )
 
@@ -108,10 +109,13 @@ def plan(run: Run) -> Plan:
     macs = [space.cost(spec, workload).macs for specs in cycle for spec in specs]
     of_largest, of_smallest = (space.cost(spec, workload).macs for spec in (largest, smallest))
     own = config.batch // run.place.ranks.world
-    probe = max(1, min(own, int(_PROBE_MACS / of_largest)))
+    probe = min(own, max(2, int(_PROBE_MACS / of_largest)))
     batch = _empty_batch(run.supply.recipe, run.supply.size, probe)
     kept = _kept_bytes(run, largest, batch)
-    seconds = _seconds(run, cycle, batch)
+    timed = {probe: _seconds(run, cycle, batch)}
+    if probe < own:
+        half = probe // 2
+        timed[half] = _seconds(run, cycle, _empty_batch(run.supply.recipe, run.supply.size, half))
     weights = sum(weight.numel() for weight in run.net.parameters())
     copies = 2 + (1 if config.optimiser.kind == "sgd" else 2)
     teacher = 0 if run.step.teacher is None else sum(each.numel() for each in run.step.teacher.net.parameters())
@@ -124,9 +128,24 @@ def plan(run: Run) -> Plan:
         params=weights,
         macs=(of_largest, of_smallest, statistics.fmean(macs)),
         memory=(4 * (copies * weights + teacher), kept * own // probe),
-        seconds=seconds * own / probe,
+        seconds=extrapolated(timed, own),
         probe=probe,
     )
+
+
+def extrapolated(timed: Mapping[int, float], pictures: int) -> float:
+    """Returns the seconds of a step of so many pictures: a fixed part, and the same for each picture.
+
+    Args:
+        timed: Seconds by the number of pictures of a step; of that very number, or of two others.
+        pictures: How many.
+    """
+    if pictures in timed:
+        return timed[pictures]
+    few, many = min(timed), max(timed)
+    # Noise must not make a picture cost less than nothing, nor more than its share of the larger step.
+    each = min(max((timed[many] - timed[few]) / (many - few), 0.0), timed[many] / many)
+    return timed[many] + each * (pictures - many)
 
 
 def _empty_batch(recipe: Recipe, size: tuple[int, int], count: int) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -13,13 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from scalenas.data.loader import Batch, batches
+from scalenas.data.samples import Feed
 from scalenas.shipped import find_weights_file
 from scalenas.spec import SubnetSpec
 from scalenas.static import StaticNet
 from scalenas.supernet import Supernet
-from scalenas.training.checkpoint import Best, Checkpoint, last_good, newest, read_checkpoint, write_checkpoint
+from scalenas.training.checkpoint import (
+    Best,
+    Checkpoint,
+    amend_checkpoint,
+    last_good,
+    newest,
+    read_checkpoint,
+    write_checkpoint,
+)
 from scalenas.training.config import TrainConfig, config_json, differences
-from scalenas.training.journal import Journal
+from scalenas.training.journal import Journal, Tally
 from scalenas.training.judge import Judge
 from scalenas.training.loss import TaskLoss
 from scalenas.training.optimisers import Optimiser
@@ -36,32 +46,6 @@ from scalenas_runtime.errors import CheckFailed, UserError
 from scalenas_runtime.fingerprint import fingerprint
 
 CHECKPOINTS = "checkpoints"
-
-
-@dataclass
-class Tally:
-    """Sums since the last line of the log."""
-
-    start: float = field(default_factory=time.perf_counter)
-    steps: int = 0
-    waiting: float = 0.0
-    task: float = 0.0
-    distance: float = 0.0
-    total: float = 0.0
-
-    def add(self, losses: Losses, waited: float) -> None:
-        """Adds a step and the seconds that it waited for its batch."""
-        self.steps += 1
-        self.waiting += waited
-        self.task += losses.task
-        self.distance += losses.distance
-        self.total += losses.total
-
-    def line(self, batch: int) -> dict[str, float]:
-        """Returns mean losses, pictures a second, and the share of the time spent waiting for data."""
-        seconds = max(time.perf_counter() - self.start, 1e-9)
-        means = {key: getattr(self, key) / self.steps for key in ("total", "task", "distance")}
-        return {**means, "pictures_per_second": self.steps * batch / seconds, "waiting": self.waiting / seconds}
 
 
 @dataclass(frozen=True)
@@ -94,6 +78,9 @@ class Run:
         inheritance: What the net took from the weights it started from; None for random ones.
         parents: Digests of the weights that it started from and learned from, by role.
         commits: What was checked out when each of its sittings began, changes alone.
+        done: Steps done.
+        saved: Steps of the newest checkpoint, -1 without one.
+        judged: Steps done at the last evaluation, -1 before the first.
     """
 
     def __init__(self, config: TrainConfig, supply: Supply, place: Place) -> None:
@@ -103,6 +90,8 @@ class Run:
             UserError: something in the configuration fits neither data nor weights.
         """
         self.config, self.supply, self.place = config, supply, place
+        # Refuses a batch that the processes do not divide before anything is built.
+        Feed(config.batch, config.seed, place.ranks.rank, place.ranks.world)
         self.device = torch.device("cuda" if wants_cuda(config) else "cpu")
         start = None if config.model.weights is None else load_weights(find_weights_file(config.model.weights))
         self.frame = frame_of(config, supply.recipe, start)
@@ -125,7 +114,7 @@ class Run:
         self.commits: list[str] = [str(fingerprint().get("commit") or "unknown")]
         self.judge = Judge(supply.recipe, supply.search, config.evaluation, supply.calibration, self.device)
         self.best: Best | None = None
-        self.done = 0
+        self.done, self.saved, self.judged = 0, -1, -1
         self.seconds = 0.0
 
     @property
@@ -134,7 +123,9 @@ class Run:
         return self.place.folder / CHECKPOINTS
 
     def resume(self) -> list[str]:
-        """Goes back to the newest checkpoint that can be read, if there is one, and returns lines about damaged ones.
+        """Goes back to the newest checkpoint that can be read, if there is one, and returns lines of warning.
+
+        They are about damaged checkpoints, and about samples that were left out or came in since then.
 
         Raises:
             UserError: the checkpoint is of another configuration, data or weights (the text says what differs), or none
@@ -155,28 +146,35 @@ class Run:
         self.optimiser.load_state(checkpoint.optimiser)
         torch.set_rng_state(checkpoint.random)
         self.done, self.best, self.seconds = checkpoint.step, checkpoint.best, checkpoint.seconds
+        self.saved, self.judged = checkpoint.step, _whole(before.get("judged"), checkpoint.step)
+        # Epochs of other samples would be other steps, and the schedule would jump.
+        self.steps = _whole(before.get("steps"), self.steps)
         commits = before.get("commits")
         if isinstance(commits, list):
             self.commits = list(dict.fromkeys([*map(str, commits), *self.commits]))
-        return damaged
+        now = len(self.supply.samples)
+        then = _whole(before.get("samples"), now)
+        changed = f"an epoch had {then} samples and has {now} now, so the rest comes in another order"
+        return damaged if then == now else [*damaged, changed]
 
     def train(self) -> Literal["finished", "stopped"]:
         """Trains to the last step, or until the time is up or `stop` says so; a checkpoint is written in any case.
 
         Raises:
-            CheckFailed: a loss is not finite; the text names step, subnet and the last good checkpoint.
-            UserError: a checkpoint cannot be written, or a picture cannot be read.
+            CheckFailed: a loss or a gradient is not finite; the text names step, subnet and the last good checkpoint.
+            UserError: a checkpoint cannot be written, or a picture cannot be read (a checkpoint is written first).
         """
         ranks, begun = self.place.ranks, time.monotonic()
         earlier, first = self.seconds, self.done
-        saved = -1
         with ExitStack() as stack:
             journal = self._journal(stack)
             feed = stack.enter_context(closing(self._feed()))
             tally = Tally()
+            if first and self.judged != first and self._due(self.config.evaluation.steps):
+                self._evaluate(journal)
             for number in range(first, self.steps):
                 asked = time.perf_counter()
-                batch = next(feed)
+                batch = self._next(feed)
                 waited = time.perf_counter() - asked
                 if number == first:
                     self._record(batch)
@@ -189,15 +187,14 @@ class Run:
                 ended = bool(ranks.shared(self._enough(begun)))
                 if journal is not None:
                     tally = self._note(journal, tally, number)
-                if self._due(self.config.evaluation.steps):
-                    self._evaluate(journal)
-                if ended or self.done == self.steps or self._due(self.config.checkpoint_steps) or self._improved:
+                judged = self._due(self.config.evaluation.steps)
+                if judged or ended or self._due(self.config.checkpoint_steps):
                     self._save()
-                    saved = self.done
+                if judged:
+                    self._evaluate(journal)
                 if ended:
                     break
-            if saved != self.done:
-                self._save()
+            self._save()
         return "finished" if self.done == self.steps else "stopped"
 
     def specs(self, step: int) -> Sequence[SubnetSpec]:
@@ -217,11 +214,6 @@ class Run:
     def subnet(self, spec: SubnetSpec, tensors: dict[str, Tensor] | None = None) -> StaticNet:
         """Returns a subnet as a static net with copies of the weights, without communication between processes."""
         return single(self.frame, self.tensors() if tensors is None else tensors, spec)
-
-    @property
-    def _improved(self) -> bool:
-        """True right after the best evaluation so far, whose weights are to be kept."""
-        return self.best is not None and self.best.step == self.done
 
     def _teacher(self) -> Teacher | None:
         wanted = self.config.distillation
@@ -268,6 +260,26 @@ class Run:
             world=ranks.world,
         )
 
+    def _next(self, feed: Generator[Batch, None, None]) -> Batch:
+        """Returns the next batch; where one of any process fails, all of them end after a checkpoint."""
+        failure: UserError | RuntimeError = UserError("another process has no batch; its own line says why")
+        batch = None
+        try:
+            batch = next(feed)
+        except (UserError, RuntimeError) as error:
+            failure = error
+        ranks = self.place.ranks
+        missing = batch is None
+        if ranks.world > 1:
+            missing = bool(ranks.sum(torch.tensor(float(missing), device=self.device)))
+        if batch is not None and not missing:
+            return batch
+        if self.done:
+            self._save()
+        if isinstance(failure, UserError):
+            raise UserError(f"{failure}; {last_good(self.checkpoints)}") from None
+        raise failure
+
     def _note(self, journal: Journal, tally: Tally, number: int) -> Tally:
         if self.done % self.config.log_steps and self.done != self.steps:
             journal.move(self.done)
@@ -286,7 +298,7 @@ class Run:
         return self.place.stop() or (minutes is not None and time.monotonic() - begun >= 60 * minutes)
 
     def _evaluate(self, journal: Journal | None) -> None:
-        """Judges the largest subnet, or the one net, and remembers the best."""
+        """Judges the largest subnet, or the one net, and notes the best beside the checkpoint of this step."""
         value = None
         if self.place.ranks.first:
             spec = self.spec or self.frame.space.max(self.frame.settings, self.frame.inputs)
@@ -298,8 +310,19 @@ class Run:
         value = self.place.ranks.shared(value)
         if value == value and (self.best is None or value > self.best.value):
             self.best = Best(self.done, float(value))
+        self.judged = self.done
+        if self.place.ranks.first:
+            amend_checkpoint(self.checkpoints, self.done, best=self.best, extra=self._extra())
+        self.place.ranks.wait()
 
     def _save(self) -> None:
+        """Writes a checkpoint, unless there is one of this step."""
+        if self.saved != self.done:
+            self._write()
+            self.saved = self.done
+            self.place.ranks.wait()
+
+    def _write(self) -> None:
         if self.place.ranks.first:
             write_checkpoint(
                 self.checkpoints,
@@ -311,14 +334,20 @@ class Run:
                     config_json(self.config),
                     self.best,
                     self.seconds,
-                    {**self._sources(), "commits": [*self.commits]},
+                    self._extra(),
                 ),
             )
-        self.place.ranks.wait()
+
+    def _extra(self) -> dict[str, Json]:
+        """Returns what a checkpoint knows beside weights, states and configuration."""
+        counts: dict[str, Json] = {"judged": self.judged, "steps": self.steps, "samples": len(self.supply.samples)}
+        return {**self._sources(), **counts, "commits": [*self.commits]}
 
     def _sources(self) -> dict[str, Json]:
-        """Returns what paths in the configuration do not tell: which data, which weights to start and learn from."""
-        return {"data": self.supply.digest, **{f"digest of the {role}": each for role, each in self.parents.items()}}
+        """Returns what paths in the configuration do not tell: which data, which weights to start from, which net."""
+        known: dict[str, Json] = {"data": self.supply.digest}
+        known |= {f"digest of the {role}": each for role, each in self.parents.items()}
+        return known if self.spec is None else {**known, "spec": self.spec.digest}
 
     def _load(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
@@ -327,10 +356,17 @@ class Run:
 
     def _fail(self, number: int, specs: Sequence[SubnetSpec], losses: Losses) -> None:
         shown = ", ".join(spec.digest[:16] for spec in specs)
+        what = f"the loss is {losses.total}"
+        if math.isfinite(losses.total):
+            what += f" and the norm of its gradients {losses.gradient}"
         raise CheckFailed(
-            f"step {number}: the loss is {losses.total} with subnet {shown}; {last_good(self.checkpoints)}; a smaller "
+            f"step {number}: {what} with subnet {shown}; {last_good(self.checkpoints)}; a smaller "
             "optimiser.lr or optimiser.clip may help"
         )
+
+
+def _whole(value: Json, otherwise: int) -> int:
+    return value if isinstance(value, int) else otherwise
 
 
 def place_net(net: nn.Module, device: torch.device, config: TrainConfig) -> None:

@@ -21,6 +21,9 @@ from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.tasks import PoseRecipe, Recipe
 
+# Fields of a recipe that decide what a net sees and where its outputs lie: a student and its teacher share them.
+_SEEN = ("color", "mean", "std", "affine", "align_corners")
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -112,7 +115,8 @@ def inherit(net: nn.Module, frame: Frame, weights: Weights) -> Inheritance:
     """Copies weights into a net by name, in place.
 
     Tensors of outputs (a head's last layer) are taken row by row: joints or classes that both nets know by name keep
-    their weights, the others start anew, and so does every tensor that the weights lack.
+    their weights, the others start anew, and so does every tensor that the weights lack. Weights without a recipe name
+    no outputs: theirs are taken whole where their number is that of the net, and start anew elsewhere.
 
     Raises:
         UserError: the weights are of another family, or a tensor other than a head's differs in shape.
@@ -122,7 +126,8 @@ def inherit(net: nn.Module, frame: Frame, weights: Weights) -> Inheritance:
     ours = _outputs(frame.recipe)
     theirs = ours if weights.recipe is None else _outputs(weights.recipe)
     heads = _output_tensors(frame)
-    pairs = [(row, theirs[2].index(name)) for row, name in enumerate(ours[2]) if name in theirs[2]]
+    named = [] if weights.recipe is None else theirs[2]
+    pairs = [(row, named.index(name)) for row, name in enumerate(ours[2]) if name in named]
     same = ours == theirs
     copied, fresh, renamed = 0, [], False
     with torch.no_grad():
@@ -163,14 +168,29 @@ def teacher_net(frame: Frame, weights: Weights) -> StaticNet:
     """Returns the frozen net that a run learns from, in eval mode: the net of static weights.
 
     Raises:
-        UserError: weights of a supernet (their statistics fit no net), or outputs that are not the run's.
+        UserError: weights of a supernet (their statistics fit no net), outputs that are not the run's, or a recipe that
+            shows it other pictures than the run's.
     """
     if weights.spec is None:
         raise UserError("the teacher's weights are of a supernet; give those of one net, such as phase teacher leaves")
     ours = _outputs(frame.recipe)
-    theirs = ours if weights.recipe is None else _outputs(weights.recipe)
+    if weights.recipe is None:
+        given = [weights.settings.get(name) for name in ("task", ours[1])]
+        if given != [ours[0], len(ours[2])]:
+            raise UserError(
+                f"the teacher is of task {given[0]} with {given[1]} {ours[1]}, the data want {ours[0]} with "
+                f"{len(ours[2])}"
+            )
+        return single(frame, weights.tensors, weights.spec)
+    theirs = _outputs(weights.recipe)
     if ours != theirs:
         raise UserError(f"the teacher gives {', '.join(theirs[2])}, the data want {', '.join(ours[2])}")
+    for name in _SEEN:
+        mine, its = getattr(frame.recipe, name, None), getattr(weights.recipe, name, None)
+        if mine != its:
+            raise UserError(
+                f"the teacher's recipe has {name} {its}, the run's {mine}; set data.recipe.{name} to the same"
+            )
     return single(frame, weights.tensors, weights.spec)
 
 

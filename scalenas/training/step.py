@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -28,16 +29,18 @@ class Losses:
         task: Against the labels.
         distance: Against the teacher's outputs; 0 without one.
         total: What was minimised, alpha included.
+        gradient: Norm of all gradients together, before it is clipped.
     """
 
     task: float
     distance: float
     total: float
+    gradient: float
 
     @property
     def finite(self) -> bool:
-        """True for numbers, false for NaN and infinities."""
-        return abs(self.total) < float("inf")
+        """True where loss and gradients are numbers, false where one is NaN or infinite."""
+        return math.isfinite(self.total) and math.isfinite(self.gradient)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Step:
     def __call__(self, specs: Sequence[SubnetSpec], batch: Batch, factor: float) -> Losses:
         """Trains the subnets of a step on a batch, adding their gradients, and returns the losses before the move.
 
-        Where a loss is not finite nothing moves.
+        Where a loss or a gradient is not finite no weight moves.
 
         Args:
             specs: Subnets of the supernet; for a single net, its own spec.
@@ -108,10 +111,12 @@ class Step:
             total.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([task.detach(), task.new_zeros(()) if distance is None else distance.detach()])
         sums = self.ranks.sum(sums) / (self.ranks.world * len(specs))
-        losses = Losses(*torch.cat([sums, sums[:1] + alpha * sums[1:]]).tolist())
+        self.ranks.average_gradients(self.optimiser.parameters.values())
+        norm = self.optimiser.gradient_norm()
+        # One message to the host for all four numbers: on a GPU each would wait for the whole step.
+        losses = Losses(*torch.cat([sums, sums[:1] + alpha * sums[1:], norm.reshape(1).to(sums)]).tolist())
         if losses.finite:
-            self.ranks.average_gradients(self.optimiser.parameters.values())
-            self.optimiser.step(factor)
+            self.optimiser.step(factor, norm)
         return losses
 
     def pictures(self, batch: Batch) -> Tensor:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalenas.data.samples import Samples
+from scalenas.shipped import find_weights_file
 from scalenas.training.config import DataConfig, TrainConfig
-from scalenas_runtime.canonical import Json, digest
+from scalenas.weights import load_weights
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.readers import KeypointData, PairData
 from scalenas_runtime.records import read_record, to_plain
@@ -35,7 +37,7 @@ class Supply:
         sources: `name` and `what` of each source, for cards.
         size: Height and width of the samples, which may be cut smaller than what the net is made for.
         notes: Lines about what was derived from the data and what was left out.
-        digest: Of the description and the numbers of pictures: a run goes on with the same data alone.
+        digest: Of the description, lists and labels (`training_digest`): a run goes on with the same data alone.
     """
 
     recipe: Recipe
@@ -67,24 +69,27 @@ _GIVEN = (
 def open_supply(config: TrainConfig) -> Supply:
     """Returns the data that a configuration names.
 
+    Fields of the task recipe that neither `data.recipe` nor the data give are those of `model.weights`.
+
     Raises:
-        UserError: the description or a source does not fit, or an unknown key of augmentation, targets or recipe.
+        UserError: the description, a source or the weights do not fit, or an unknown key of augmentation, targets or
+            recipe.
     """
     from scalenas.data.dataset import open_dataset
+    from scalenas.data.identity import training_digest
 
     for name in config.data.recipe:
         if name in _GIVEN:
             raise UserError(f"data.recipe.{name} follows from model.size and from {config.data.path}; set it there")
     dataset = open_dataset(config.data.path, root=config.data.root)
-    recipe = dataset.recipe(config.model.size, **config.data.recipe)
+    inherited = _inherited(config, dataset.description.task)
+    recipe = dataset.recipe(config.model.size, **{**inherited, **config.data.recipe})
     augmentation, targets = _augmentation(config.data, recipe), _targets(config.data, recipe)
     samples = dataset.samples("fit", recipe, augmentation=augmentation, targets=targets, keep=config.data.keep)
     search = dataset.labelled("search", size=config.model.size)
-    known: dict[str, Json] = {
-        "description": to_plain(dataset.description),
-        "fit": len(samples),
-        "search": len(search),
-    }
+    usual = dataset.recipe(config.model.size)
+    taken = [name for name in inherited if name not in config.data.recipe]
+    other = [f"{name} {inherited[name]}" for name in taken if getattr(recipe, name) != getattr(usual, name)]
     return Supply(
         recipe,
         samples,
@@ -92,15 +97,29 @@ def open_supply(config: TrainConfig) -> Supply:
         search,
         _sources(dataset),
         getattr(augmentation, "crop", None) or config.model.size,
-        tuple(_notes(dataset, recipe, augmentation)),
-        digest(known),
+        (
+            *_notes(dataset, recipe, augmentation),
+            *(f"recipe   {each}, as {config.model.weights} has it" for each in other),
+        ),
+        training_digest(dataset),
     )
+
+
+def _inherited(config: TrainConfig, task: str) -> dict[str, Any]:
+    """Returns the fields of the recipe of the weights that a run starts from, without what the data give."""
+    if config.model.weights is None:
+        return {}
+    recipe = load_weights(find_weights_file(config.model.weights)).recipe
+    if recipe is None or isinstance(recipe, PoseRecipe) != (task == "pose"):
+        return {}
+    return {name: value for name, value in to_plain(recipe).items() if name not in ("task", "version", *_GIVEN)}
 
 
 def _notes(dataset: Dataset, recipe: Recipe, augmentation: Augmentation) -> Iterator[str]:
     from scalenas.data.description import SyntheticSource
 
     yield from (f"derived  {line}" for line in dataset.derived)
+    yield from (f"warning: {line}" for line in dataset.warnings)
     for source in dataset.description.train:
         if not isinstance(source, SyntheticSource):
             opened = dataset.opened(source)

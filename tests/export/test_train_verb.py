@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from scalenas.weights import load_weights
 from scalenas_export.cli.app import run
@@ -81,7 +82,7 @@ def test_a_dry_run_counts_what_is_trained_on(place: Path, capsys: pytest.Capture
 
 
 def test_a_run_stops_and_goes_on_where_it_was(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stopped = _answer(capsys, "config.yaml", "--minutes", "0")
+    stopped = _answer(capsys, "config.yaml", "--minutes", "1e-6")
     assert (stopped["ended"], stopped["steps"], stopped["folder"]) == ("stopped", 1, "runs/train/1")
     finished = _answer(capsys, "config.yaml", "--resume")
     assert (finished["ended"], finished["folder"]) == ("finished", "runs/train/1")
@@ -137,6 +138,8 @@ def test_what_a_user_can_get_wrong_is_one_line(place: Path, capsys: pytest.Captu
         (["nothing.yaml"], "there is no configuration nothing.yaml"),
         (["config.yaml", "--set", "optimizer.lr=3"], "did you mean `optimiser`"),
         (["config.yaml", "--resume"], "there is no run to resume in runs/train"),
+        (["config.yaml", "--resume", "--out", "typo"], "there is no run to resume in typo: it is no folder"),
+        (["config.yaml", "--minutes", "0"], "0.0 is not in the range x>0"),
         (["config.yaml", "--set", "data.augmentation.rotatoin=3", "--dry-run"], "did you mean `rotation`"),
         (
             ["config.yaml", "--set", "data.recipe.size=[96, 64]", "--dry-run"],
@@ -150,6 +153,26 @@ def test_what_a_user_can_get_wrong_is_one_line(place: Path, capsys: pytest.Captu
         assert error.startswith("error: ")
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_a_step_that_does_not_fit_the_memory_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+
+    monkeypatch.setattr("scalenas.training.step.Step.__call__", full)
+    for more in ([], ["--dry-run"]):
+        assert run(["train", "config.yaml", *more]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("error: a step of batch 2 does not fit the memory (CUDA out of memory); --dry-run says")
+
+
+def test_a_run_that_was_killed_in_its_set_up_can_be_resumed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "data.yaml").rename(place / "later.yaml")
+    assert run(["train", "config.yaml", "--out", "new"]) == 2
+    (place / "later.yaml").rename(place / "data.yaml")
+    assert _answer(capsys, "config.yaml", "--out", "new", "--resume")["ended"] == "finished"
 
 
 def _own_people(folder: Path) -> None:

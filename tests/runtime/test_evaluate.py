@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,11 +21,19 @@ from scalenas_runtime.evaluate import (
     evaluate_segmentation,
     joints_of,
 )
+from scalenas_runtime.geometry import check_boxes
 from scalenas_runtime.pictures import Picture
-from scalenas_runtime.readers import KeypointData, KeypointPicture, synthetic_keypoints, synthetic_pairs
+from scalenas_runtime.readers import (
+    KeypointData,
+    KeypointPicture,
+    LabelledPicture,
+    PairData,
+    synthetic_keypoints,
+    synthetic_pairs,
+)
 from scalenas_runtime.results import PoseResult, SegmentationResult
-from scalenas_runtime.tasks import PoseRecipe
-from scalenas_runtime.tasks.sets import COCO_17, LSPET_14, pose_recipe, segmentation_recipe
+from scalenas_runtime.tasks import PoseRecipe, SegmentationRecipe
+from scalenas_runtime.tasks.sets import COCO_17, LSPET_14, ClassSet, pose_recipe, segmentation_recipe
 
 COCO = pose_recipe("coco-17", size=(128, 96))
 LSPET = pose_recipe("lspet-14", size=(128, 96))
@@ -111,6 +120,13 @@ class _Still:
         return PoseResult(points, scores, given, np.asarray(box_scores, np.float32), self.recipe)
 
 
+class _Careful(_Still):
+    """Checks boxes as `PoseEstimator` does."""
+
+    def __call__(self, picture: Picture, boxes: ArrayLike, *, box_scores: ArrayLike) -> PoseResult:
+        return super().__call__(picture, check_boxes(boxes, *picture.shape[:2]), box_scores=box_scores)
+
+
 def test_detected_boxes_are_judged_by_oks_alone_and_duplicates_go(people: KeypointData) -> None:
     found = {
         picture.id: Detections(np.repeat(picture.boxes, 2, axis=0), np.full(2 * len(picture.boxes), 0.9, np.float32))
@@ -135,6 +151,20 @@ def test_crowds_and_people_without_box_are_left_out_and_counted(people: Keypoint
     assert done.counts["people_predicted"] == 1
     assert done.counts["people_without_box"] == 1
     assert done.interval is None
+
+
+def test_a_box_outside_its_picture_counts_as_none_and_an_error_names_the_picture(people: KeypointData) -> None:
+    first = next(iter(people))
+    joints, boxes = np.repeat(first.joints[:1], 2, axis=0), np.repeat(first.boxes[:1], 2, axis=0)
+    boxes[1, [0, 2]] += 1000
+    odd = KeypointPicture(1, "odd", first.read, boxes, joints, np.full(2, 900.0), np.zeros(2, np.bool_), (160, 144))
+    data = replace(people, count=1, pictures=lambda: iter([odd]))
+    done = evaluate_pose(_Careful(COCO), COCO, data, question=PoseQuestion("pck"))
+    assert (done.counts["people_predicted"], done.counts["people_without_box"]) == (1, 1)
+    # Without the size in the data set only the picture itself tells.
+    unsized = replace(data, pictures=lambda: iter([replace(odd, size=None)]))
+    with pytest.raises(UserError, match=r"^odd: box 1 \[.*\] lies outside the picture of 144 x 160"):
+        evaluate_pose(_Careful(COCO), COCO, unsized, question=PoseQuestion("pck"))
 
 
 def test_the_limit_and_the_progress_see_each_picture_once(people: KeypointData) -> None:
@@ -165,6 +195,28 @@ def test_class_maps_of_the_truth_are_perfect_and_shifted_ones_are_not() -> None:
     assert 0.1 < shifted.value < 0.9
     assert shifted.interval is not None
     assert shifted.interval[0] <= shifted.value <= shifted.interval[1]
+
+
+def test_classes_are_matched_by_name_whatever_their_numbers() -> None:
+    names = ("road", "sky", "car")
+    theirs = ClassSet("theirs", names, ((1, 1, 1), (2, 2, 2), (3, 3, 3)), 9)
+    labels = np.random.default_rng(0).choice(np.array([0, 1, 2, 9], np.uint8), (8, 8))
+    pair = LabelledPicture("one", lambda: np.zeros((8, 8, 3), np.uint8), lambda: labels)
+    data = PairData("theirs", 1, {}, lambda: iter([pair]), theirs)
+    for own in (("car", "sky", "road"), ("car", "road", "tree", "wall")):
+        recipe = SegmentationRecipe(height=32, width=32, classes=own, palette=((0, 0, 0),) * len(own), ignore=200)
+        right = np.array([own.index(name) if name in own else 0 for name in (*names, *["none"] * 7)], np.uint8)[labels]
+        done = evaluate_segmentation(partial(_said, SegmentationResult(right, recipe)), recipe, data)
+        assert done.value == 1
+        ignored = int((labels == 9).sum() + (0 if "sky" in own else (labels == 1).sum()))
+        assert done.counts["pixels_ignored"] == ignored
+    recipe = SegmentationRecipe(height=32, width=32, classes=("red", "blue"), palette=((0, 0, 0), (1, 1, 1)))
+    with pytest.raises(UserError, match="theirs has the classes road, sky, car, none of red, blue"):
+        evaluate_segmentation(partial(_said, SegmentationResult(labels, recipe)), recipe, data)
+
+
+def _said(result: SegmentationResult, picture: Picture) -> SegmentationResult:
+    return result
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

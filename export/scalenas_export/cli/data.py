@@ -89,6 +89,7 @@ def _bar(items: Iterable[Any]) -> Iterator[Any]:
 
 def _table(report: Report, dataset: Dataset) -> str:
     lines = [f"derived  {line}" for line in report.derived]
+    lines += [f"warning: {line}" for line in report.warnings]
     for title, counts in report.counts.items():
         shown = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
         lines.append(f"{title}: {shown}")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from scalenas_export.cli.common import emit, note, resume_line, verb, working_folder
-from scalenas_runtime.errors import missing_extra
+from scalenas_runtime.errors import UserError, missing_extra
 
 if TYPE_CHECKING:
     from scalenas.training.config import TrainConfig
     from scalenas.training.ranks import Ranks
+    from scalenas.training.run import Run
     from scalenas_runtime.canonical import Json
 
 
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 @click.argument("recipe", metavar="CONFIG.yaml", type=click.Path(path_type=Path))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key, such as schedule.steps=100.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of --out, or of the last run here.")
-@click.option("--minutes", type=click.FloatRange(min=0), help="End cleanly, with a checkpoint, after so many minutes.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="End cleanly, with a checkpoint, after so many minutes.",
+)
 @click.option("--dry-run", is_flag=True, help="Show steps, MACs, memory and estimated hours, and stop.")
 @click.option("--data-root", help="Folder that the paths in the data's description start at.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/train/<n> where left out.")
@@ -46,11 +51,13 @@ def command(  # noqa: PLR0913 - one parameter per option
     --nproc-per-node N --no-python scalenas-export train ...`.
     """
     _need_torch()
+    import torch
+
     from scalenas.training.config import read_config
     from scalenas.training.ranks import join
     from scalenas.training.run import wants_cuda
 
-    given = [f"minutes={minutes}"] if minutes is not None else []
+    given = [f"minutes={minutes:.9f}"] if minutes is not None else []
     given += [f"data.root={data_root}"] if data_root is not None else []
     config = read_config(recipe, [*changes, *given])
     ranks = join(cuda=wants_cuda(config))
@@ -58,10 +65,18 @@ def command(  # noqa: PLR0913 - one parameter per option
         if dry_run:
             _show_plan(config, ranks, as_json=as_json)
             return
-        folder = Path(ranks.shared(str(working_folder("train", out, runs, resume=resume)) if ranks.first else None))
+        folder = Path(ranks.shared(_folder(out, runs, resume=resume) if ranks.first else None))
         _train(config, folder, ranks, resume=resume, as_json=as_json)
+    except torch.OutOfMemoryError as error:
+        raise _too_large(config, error) from None
     finally:
         ranks.close()
+
+
+def _folder(out: Path | None, runs: Path, *, resume: bool) -> str:
+    from scalenas.training.run import CHECKPOINTS
+
+    return str(working_folder("train", out, runs, resume=resume, holds=CHECKPOINTS))
 
 
 def _show_plan(config: TrainConfig, ranks: Ranks, *, as_json: bool) -> None:
@@ -69,7 +84,10 @@ def _show_plan(config: TrainConfig, ranks: Ranks, *, as_json: bool) -> None:
     from scalenas.training.run import Place, Run
     from scalenas.training.supply import open_supply
 
-    made = plan(Run(config, open_supply(config), Place(Path(), ranks)))
+    run = Run(config, open_supply(config), Place(Path(), ranks))
+    if ranks.first:
+        _note_precision(run)
+    made = plan(run)
     if ranks.first:
         emit(made.to_json(), made.text(), as_json=as_json)
 
@@ -84,12 +102,15 @@ def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_
     run = Run(config, open_supply(config), Place(folder, ranks, stop, quiet=not ranks.first))
     for line in run.supply.notes if ranks.first else ():
         note(line)
+    if ranks.first:
+        _note_precision(run)
     if ranks.first and run.inheritance is not None:
         fresh = len(run.inheritance.fresh)
         note(f"{run.inheritance.copied} tensors from {config.model.weights}, {fresh} start anew")
     if resume:
         for line in run.resume():
-            note(f"warning: {line}")
+            if ranks.first:
+                note(f"warning: {line}")
         if ranks.first:
             note(f"going on after step {run.done} of {run.steps}" if run.done else "no checkpoint yet: from the start")
     with stop:
@@ -107,6 +128,22 @@ def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_
     done = finish(run, command=_command())
     results: dict[str, Json] = {"folder": str(folder), "ended": ended, "weights": str(done.weights), **done.report}
     emit(results, f"{table(done.rows)}{done.weights}\n", as_json=as_json)
+
+
+def _note_precision(run: Run) -> None:
+    from scalenas.training.precision import precision_note
+
+    line = precision_note(run.config, run.device)
+    if line is not None:
+        note(f"warning: {line}")
+
+
+def _too_large(config: TrainConfig, error: BaseException) -> UserError:
+    reason = str(error).split(". ")[0]
+    return UserError(
+        f"a step of batch {config.batch} does not fit the memory ({reason}); --dry-run says what a step takes: "
+        "take a smaller batch, more processes (torchrun), or precision=bf16, and go on with --resume"
+    )
 
 
 def _command() -> str:

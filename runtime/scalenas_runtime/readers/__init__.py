@@ -3,6 +3,7 @@
 from scalenas_runtime.readers.detections import read_detections
 from scalenas_runtime.readers.keypoints import KeypointData, KeypointPicture, read_keypoints
 from scalenas_runtime.readers.pairs import LabelledPicture, PairData, read_pairs
+from scalenas_runtime.readers.relabel import relabelled
 from scalenas_runtime.readers.synthetic import synthetic_keypoints, synthetic_pairs
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "read_detections",
     "read_keypoints",
     "read_pairs",
+    "relabelled",
     "synthetic_keypoints",
     "synthetic_pairs",
 ]

@@ -55,6 +55,7 @@ class KeypointPicture:
         joints: (N, K, 3) float32: x, y in pixels of the picture, and 0 not labelled, 1 hidden, 2 visible.
         areas: (N,) float64 in square pixels: the person's outline where the file has it, else the box.
         crowd: (N,) bool: a group in one box, which no metric counts.
+        size: Height and width in pixels where the data set gives them; None where only the picture itself tells.
     """
 
     id: int
@@ -64,11 +65,20 @@ class KeypointPicture:
     joints: NDArray[np.float32]
     areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
+    size: tuple[int, int] | None = None
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """(N,) bool: people with at least one labelled joint who are no crowd."""
         return ~self.crowd & (self.joints[:, :, 2] > 0).any(axis=1) & (self.areas > 0)
+
+    @property
+    def boxed(self) -> NDArray[np.bool_]:
+        """(N,) bool: people whose box has an area and shows some of the picture, as far as its size is known."""
+        low, high = self.boxes[:, :2], self.boxes[:, 2:]
+        width_height = (np.inf, np.inf) if self.size is None else self.size[::-1]
+        shown: NDArray[np.bool_] = (high > low) & (high > 0) & (low < np.array(width_height))
+        return np.asarray(shown.all(axis=1), np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ class KeypointData:
         counts: What was found and left out: pictures, people, crowds, people without joints, pictures without people,
             missing pictures.
         pictures: Gives an iterator over the pictures.
+        left_out: Names of pictures that are not given because their files are missing.
     """
 
     name: str
@@ -91,6 +102,7 @@ class KeypointData:
     count: int
     counts: dict[str, int]
     pictures: Callable[[], Iterator[KeypointPicture]]
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.count
@@ -143,7 +155,8 @@ def read_keypoints(
 
     edges = tuple((first - 1, second - 1) for first, second in category.skeleton)
     counts = {**_counts([people.get(image.id, []) for image in kept]), "missing_pictures": len(absent)}
-    return KeypointData(str(path), category.keypoints, edges, len(kept), counts, each)
+    names = tuple(image.file_name for image in absent)
+    return KeypointData(str(path), category.keypoints, edges, len(kept), counts, each, names)
 
 
 def _person(categories: Sequence[_Category], path: Path) -> _Category:
@@ -184,6 +197,7 @@ def _picture(image: _Image, people: Sequence[_Annotation], folder: Path, joints:
         np.array([person.keypoints or [0.0] * (3 * joints) for person in people], np.float32).reshape(-1, joints, 3),
         np.array([p.bbox[2] * p.bbox[3] if p.area is None else p.area for p in people], np.float64),
         np.array([bool(person.iscrowd) for person in people], np.bool_),
+        None if image.height is None or image.width is None else (image.height, image.width),
     )
 
 

@@ -43,12 +43,16 @@ class PairData:
         count: Number of pairs.
         counts: What was found and left out: pictures, pictures without mask, masks without picture, other files.
         pictures: Gives an iterator over the pairs.
+        classes: What the labels mean; None where they are in the numbering of whoever uses them.
+        left_out: Names of pictures that are not given because they have no mask.
     """
 
     name: str
     count: int
     counts: dict[str, int]
     pictures: Callable[[], Iterator[LabelledPicture]]
+    classes: ClassSet | None = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.count
@@ -108,10 +112,14 @@ def read_pairs(
         raise UserError(f"{pictures} holds no pictures with masks in {masks}")
     meaning = _meaning(classes, rule)
 
+    def name(key: str) -> str:
+        return seen[key].relative_to(pictures).as_posix()
+
     def each() -> Iterator[LabelledPicture]:
         for key in keys:
-            name = seen[key].relative_to(pictures).as_posix()
-            yield LabelledPicture(name, partial(read_picture, seen[key]), partial(_read_labels, found[key], meaning))
+            yield LabelledPicture(
+                name(key), partial(read_picture, seen[key]), partial(_read_labels, found[key], meaning)
+            )
 
     counts = {
         "pictures": len(seen),
@@ -119,7 +127,7 @@ def read_pairs(
         "masks_without_picture": len(found.keys() - seen.keys()),
         "other_files": others,
     }
-    return PairData(str(pictures), len(keys), counts, each)
+    return PairData(str(pictures), len(keys), counts, each, classes, tuple(map(name, alone)))
 
 
 def label_table(classes: ClassSet, mapping: Mapping[int, int]) -> NDArray[np.int16]:

@@ -55,7 +55,7 @@ def synthetic_pairs(classes: ClassSet, *, seed: int, count: int, size: tuple[int
             name = f"synthetic-{seed}-{index}"
             yield LabelledPicture(name, partial(_given, drawn.picture), partial(_given, drawn.class_map))
 
-    return PairData(_title(seed, count, first), count, {"pictures": count}, each)
+    return PairData(_title(seed, count, first), count, {"pictures": count}, each, classes)
 
 
 def _given(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -63,7 +63,11 @@ def test_a_budget_is_out_of_reach_when_the_smallest_net_breaks_it_at_every_preci
 def test_a_member_at_another_precision_is_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     live = SimpleNamespace(frame=frame(precision=("fp32", "bf16")), plan=named_plan())
     monkeypatch.setattr(
-        ending, "_entry", lambda _, trial, __, *, member, reference=False: (trial.number, member, reference)
+        ending,
+        "_entry",
+        lambda _, trial, __, *, member, reference=False: SimpleNamespace(
+            trial=trial, member=member, reference=reference
+        ),
     )
     fast = trial(2, "hrnet-w4", {"precision": "bf16"}, values={"latency": 3.0, "accuracy": 0.6})
     trials = [
@@ -74,7 +78,7 @@ def test_a_member_at_another_precision_is_no_reference(monkeypatch: pytest.Monke
     ]
     front = Front(ONE, "latency", "accuracy")
     found = ending._members(cast(Any, live), trials, EngineConfig(Target.parse(ONE)), front)
-    assert found == [(0, True, True), (2, True, False)]
+    assert [(each.trial.number, each.member, each.reference) for each in found] == [(0, True, True), (2, True, False)]
 
 
 def test_every_target_gets_its_own_bundles(monkeypatch: pytest.MonkeyPatch) -> None:

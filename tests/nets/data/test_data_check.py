@@ -135,6 +135,15 @@ def test_the_verb_prints_json_and_writes_a_sheet(people: Path, capsys: pytest.Ca
     assert json.loads((runs / "data" / "1" / "report.json").read_text())["faults"] == 0
 
 
+def test_a_joint_that_nobody_labels_is_a_line_of_the_report(people: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_people(people.parent / "more", joints=("left_hand", "tail"))
+    sources = "{kind: coco, annotations: people.json}, {kind: coco, annotations: more/people.json}"
+    changes = [f"train=[{sources}]", "names=[left_hand, right_hnad, tail]", "splits.folder=new"]
+    given = [text for each in changes for text in ("--set", each)]
+    assert run(["data", "check", str(people), *given, "--size", "64x64", "--runs", str(people.parent / "runs")]) == 0
+    assert "warning: no train source labels the joint 'right_hnad' (did you" in capsys.readouterr().out
+
+
 def test_the_verb_fails_on_faults_and_takes_another_root(
     people: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:

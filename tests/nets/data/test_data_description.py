@@ -47,8 +47,8 @@ def test_everything_about_joints_is_derived_from_the_coco_file(people: Path) -> 
 
 def test_what_the_description_says_wins(people: Path) -> None:
     changes = [
-        "names=[right_toe, left_toe, nose]",
-        "skeleton=[[nose, left_toe]]",
+        "names=[right_toe, left_toe, left_hand]",
+        "skeleton=[[left_hand, left_toe]]",
         "flip_pairs=[[left_toe, right_toe]]",
         "sigmas=[0.1, 0.1, 0.2]",
     ]
@@ -62,7 +62,24 @@ def test_what_the_description_says_wins(people: Path) -> None:
     assert isinstance(recipe, PoseRecipe)
     sample = dataset.samples("fit", recipe).sample(0, np.random.default_rng(0))
     assert sample.weight is not None
-    assert sample.weight.tolist() == [1, 1, 0]
+    assert sample.weight.tolist() == [1, 1, 1]
+
+
+def test_a_joint_that_the_only_source_does_not_label_is_an_error_with_the_nearest_name(people: Path) -> None:
+    text = r"no train source labels the joint 'right_hnad' \(did you mean 'right_hand'\?\).*leave the joint out"
+    with pytest.raises(UserError, match=text):
+        open_dataset(people, changes=["names=[left_hand, right_hnad, left_toe, right_toe]"])
+
+
+def test_a_joint_that_no_source_labels_is_said_and_one_that_another_source_labels_is_not(people: Path) -> None:
+    write_people(people.parent / "more", joints=("left_hand", "tail"))
+    sources = "{kind: coco, annotations: people.json}, {kind: coco, annotations: more/people.json}"
+    dataset = open_dataset(people, changes=[f"train=[{sources}]", "names=[left_hand, right_hnad, tail]"])
+    (line,) = dataset.warnings
+    assert line.startswith("no train source labels the joint 'right_hnad' (did you mean 'right_hand'?)")
+    sample = dataset.samples("fit", dataset.recipe((64, 64))).sample(0, np.random.default_rng(0))
+    assert sample.weight is not None
+    assert sample.weight.tolist() == [1, 0, 0]
 
 
 def test_classes_get_a_palette(streets: Path) -> None:
@@ -252,6 +269,18 @@ def test_an_annotation_without_its_picture_stops_or_is_counted(people: Path) -> 
     dataset = open_dataset(people, changes=[source])
     assert dataset.opened(dataset.description.train[0]).counts["missing_pictures"] == 1
     assert sum(dataset.split_counts().values()) == 19
+
+
+def test_a_person_whose_box_lies_outside_the_picture_is_no_sample(people: Path) -> None:
+    file = people.parent / "people.json"
+    before = len(open_dataset(people).samples("fit", open_dataset(people).recipe((64, 64))))
+    listed = (people.parent / "splits" / "own" / "fit.txt").read_text().splitlines()[1]
+    value = json.loads(file.read_text())
+    (number,) = [image["id"] for image in value["images"] if image["file_name"] == listed]
+    value["annotations"][number - 1]["bbox"] = [50, 10, 20, 20]
+    file.write_text(json.dumps(value))
+    dataset = open_dataset(people)
+    assert len(dataset.samples("fit", dataset.recipe((64, 64)))) == before - 1
 
 
 def test_excluded_pictures_are_counted(people: Path) -> None:

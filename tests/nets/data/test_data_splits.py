@@ -12,7 +12,7 @@ from scalenas.data.dataset import open_dataset
 from scalenas.data.description import Sequences, Splits
 from scalenas.data.splits import PARTS, choose, part_of_scenes, read_lists, sequence_of, write_lists
 from scalenas_runtime.errors import UserError
-from tests.nets.data.small_data import PEOPLE_YAML, write_people, write_yaml
+from tests.nets.data.small_data import PEOPLE_YAML, STREETS_YAML, write_people, write_streets, write_yaml
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "data"
 NAMES = [f"clip{number % 3}_{number:03}.jpg" for number in range(90)]
@@ -84,6 +84,35 @@ def test_lists_are_written_once_and_win_afterwards(tmp_path: Path) -> None:
     assert sorted(file.name for file in folder.iterdir()) == ["calibrate.txt", "fit.txt", "search.txt"]
     (folder / "search.txt").write_text((folder / "search.txt").read_text().rsplit("\n", 2)[0] + "\n")
     assert open_dataset(path).split_counts() == {"fit": 12, "calibrate": 4, "search": 3, "in no list": 1}
+
+
+@pytest.mark.parametrize("how", ["exclude", "missing", "both"])
+def test_listed_pictures_can_be_left_out_afterwards_and_are_counted(tmp_path: Path, how: str) -> None:
+    write_people(tmp_path)
+    path = write_yaml(tmp_path / "own.yaml", PEOPLE_YAML)
+    open_dataset(path).split_counts()
+    torn = (tmp_path / "splits" / "own" / "fit.txt").read_text().splitlines()[1]
+    keys = []
+    if how != "missing":
+        (tmp_path / "bad.txt").write_text(f"{torn}\n")
+        keys.append("exclude: bad.txt")
+    if how != "exclude":
+        (tmp_path / torn).unlink()
+        keys.append("missing: skip")
+    dataset = open_dataset(path, changes=[f"train=[{{kind: coco, annotations: people.json, {', '.join(keys)}}}]"])
+    counts = {"fit": 11, "calibrate": 4, "search": 4, "in no list": 0, "listed, left out": 1}
+    assert dataset.split_counts() == counts
+    assert torn not in [picture.name for picture in dataset.pictures(dataset.description.train[0], "fit")]
+
+
+def test_a_listed_mask_that_is_missing_can_be_skipped_afterwards(tmp_path: Path) -> None:
+    write_streets(tmp_path)
+    path = write_yaml(tmp_path / "own.yaml", STREETS_YAML)
+    open_dataset(path).split_counts()
+    torn = (tmp_path / "splits" / "own" / "fit.txt").read_text().splitlines()[1]
+    (tmp_path / "masks" / torn).unlink()
+    changes = ["train=[{kind: folders, pictures: pictures, masks: masks, missing: skip}]"]
+    assert open_dataset(path, changes=changes).split_counts()["listed, left out"] == 1
 
 
 def test_lists_of_another_seed_are_not_silently_taken(tmp_path: Path) -> None:

@@ -19,10 +19,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from scalenas.data.samples import Feed
 from scalenas.training import checkpoint as files
-from scalenas.training.checkpoint import Best, Checkpoint, newest, read_checkpoint, write_checkpoint
+from scalenas.training.checkpoint import (
+    Best,
+    Checkpoint,
+    amend_checkpoint,
+    newest,
+    read_checkpoint,
+    write_checkpoint,
+)
 from scalenas.training.journal import read_log
 from scalenas.training.run import Place, Run
+from scalenas.training.start import frame_of
 from scalenas_runtime.errors import CheckFailed, UserError
 from tests.nets.training import killed, toys
 
@@ -112,6 +121,22 @@ def test_what_a_kill_left_half_written_goes_with_the_next_checkpoint(tmp_path: P
     assert _names(tmp_path) == ["step-00000002"]
 
 
+def test_a_readable_checkpoint_of_the_same_step_is_never_replaced(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, _checkpoint(2, 1.0))
+    inode = path.stat().st_ino
+    write_checkpoint(tmp_path, _checkpoint(2, 2.0))
+    assert path.stat().st_ino == inode
+    assert float(read_checkpoint(path).net["conv.weight"][0, 0]) == 1
+    amend_checkpoint(tmp_path, 2, best=Best(2, 0.5), extra={"judged": 2})
+    read = read_checkpoint(path)
+    assert (read.best, read.extra, float(read.net["conv.weight"][0, 0])) == (Best(2, 0.5), {"judged": 2}, 1)
+    with pytest.raises(UserError, match=r"cannot write the checkpoint .*step-00000004.*the last good .*00000002"):
+        amend_checkpoint(tmp_path, 4, best=None, extra={})
+    (path / "state.safetensors").write_bytes(b"half")
+    write_checkpoint(tmp_path, _checkpoint(2, 3.0))
+    assert float(read_checkpoint(path).net["conv.weight"][0, 0]) == 3
+
+
 def _state(run: Run) -> dict[str, Tensor]:
     moments = {f"{name}/{key}": value for name, each in run.optimiser.state().items() for key, value in each.items()}
     return {**run.tensors(), **moments}
@@ -160,6 +185,79 @@ def test_minutes_end_a_run_cleanly_and_it_goes_on(undisturbed: tuple[Path, dict[
     assert all(torch.equal(value, undisturbed[1][name]) for name, value in resumed.items())
 
 
+def test_resuming_a_finished_run_leaves_its_checkpoint_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Run(toys.config(schedule={"steps": 2}), toys.pose_supply(), Place(tmp_path, quiet=True)).train()
+    monkeypatch.setattr("scalenas.training.run.write_checkpoint", _never)
+    again = Run(toys.config(schedule={"steps": 2}), toys.pose_supply(), Place(tmp_path, quiet=True))
+    again.resume()
+    assert again.train() == "finished"
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("a checkpoint was written anew")
+
+
+@pytest.mark.parametrize("error", [UserError, ValueError])
+def test_a_picture_that_cannot_be_read_ends_a_run_with_a_checkpoint(error: type[Exception], tmp_path: Path) -> None:
+    config = toys.config(schedule={"steps": 8}, checkpoint_steps=100)
+    order = [Feed(config.batch, config.seed).index(place, 8) for place in range(8)]
+    torn = replace(toys.pose_supply(), samples=toys.Torn(order[5], error=error), digest="same")
+    kind, last = (UserError, "; the last good .*00000002") if error is UserError else (RuntimeError, "")
+    with pytest.raises(kind, match=f"dots-{order[5]} is truncated{last}"):
+        Run(config, torn, Place(tmp_path, quiet=True)).train()
+    assert _names(tmp_path / "checkpoints") == ["step-00000002"]
+    # The picture is left out, which is said; the length of the run stays.
+    fewer = replace(torn, samples=toys.Torn(-1, count=7))
+    run = Run(config, fewer, Place(tmp_path, quiet=True))
+    assert run.resume() == ["an epoch had 8 samples and has 7 now, so the rest comes in another order"]
+    assert run.train() == "finished"
+
+
+def test_the_length_of_a_run_does_not_change_with_its_samples(tmp_path: Path) -> None:
+    config = toys.config(schedule={"epochs": 2, "steps": None}, minutes=1e-9)
+    first = Run(config, toys.pose_supply(), Place(tmp_path, quiet=True))
+    first.train()
+    fewer = Run(config, replace(toys.pose_supply(), samples=toys.Dots(60)), Place(tmp_path, quiet=True))
+    fewer.resume()
+    assert fewer.steps == first.steps == 64
+
+
+def test_an_evaluation_that_fails_loses_no_step_and_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toys.config(schedule={"steps": 4}, checkpoint_steps=100, evaluation={"steps": 2, "limit": 2})
+
+    def fail(*_: object, **__: object) -> None:
+        raise UserError("3.png: it cannot be read")
+
+    run = Run(config, toys.pose_supply(), Place(tmp_path, quiet=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(run.judge, "judge", fail)
+        with pytest.raises(UserError, match=r"3\.png: it cannot be read"):
+            run.train()
+    assert _names(tmp_path / "checkpoints") == ["step-00000002"]
+    again = Run(config, toys.pose_supply(), Place(tmp_path, quiet=True))
+    again.resume()
+    assert again.train() == "finished"
+    judged = {line["step"]: line["pck"] for line in read_log(tmp_path) if "pck" in line}
+    assert list(judged) == [2, 4]
+    found = newest(tmp_path / "checkpoints")
+    assert found is not None
+    assert found[0].best is not None
+    assert found[0].best.value == max(judged.values())  # type: ignore[type-var]
+
+
+def test_a_changed_spec_file_does_not_go_on(tmp_path: Path) -> None:
+    frame = frame_of(toys.config(), toys.POSE, None)
+    file = tmp_path / "spec.json"
+    config = toys.config(phase="alone", model={"spec": str(file)}, minutes=1e-9)
+    frame.space.max(frame.settings, frame.inputs).write(file)
+    Run(config, toys.pose_supply(), Place(tmp_path, quiet=True)).train()
+    frame.space.min(frame.settings, frame.inputs).write(file)
+    with pytest.raises(UserError, match=r"another configuration: spec: \w+ there, \w+ here"):
+        Run(config, toys.pose_supply(), Place(tmp_path, quiet=True)).resume()
+
+
 def test_another_configuration_does_not_go_on(tmp_path: Path) -> None:
     first = Run(toys.config(minutes=1e-9), toys.pose_supply(), Place(tmp_path, quiet=True))
     first.train()
@@ -181,6 +279,25 @@ def test_other_data_or_another_start_do_not_go_on(tmp_path: Path) -> None:
     (now,) = same.commits
     same.resume()
     assert same.commits == ["older", now]
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_that_is_not_finite_stops_its_own_step_and_moves_nothing(clip: float | None, tmp_path: Path) -> None:
+    evaluation = {"steps": 1, "limit": 1}
+    config = toys.config(optimiser={"clip": clip}, checkpoint_steps=100, evaluation=evaluation)
+    run = Run(config, toys.pose_supply(), Place(tmp_path, quiet=True))
+    weight = run.net.get_parameter("stem.conv1.conv.weight")
+    calls = iter(range(10))
+    weight.register_hook(lambda grad: grad * (float("nan") if next(calls) == 1 else 1.0))  # type: ignore[no-untyped-call]
+    text = (
+        rf"step 1: the loss is \d\S* and the norm of its gradients nan with subnet {run.specs(1)[0].digest[:16]}; .*01;"
+    )
+    with pytest.raises(CheckFailed, match=text):
+        run.train()
+    found = newest(tmp_path / "checkpoints")
+    assert found is not None
+    assert found[0].step == 1
+    assert all(torch.equal(found[0].net[name], value) for name, value in run.net.named_parameters())
 
 
 def test_nan_stops_with_step_subnet_and_the_last_good_checkpoint(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ import torch
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
+from scalenas.data.samples import Feed
 from scalenas.training.ranks import BatchNormOverRanks, Ranks, join, over_ranks
 from scalenas.training.run import Place, Run
+from scalenas_runtime.errors import UserError
 from tests.nets.training import together, toys
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -89,6 +92,29 @@ def test_batch_norm_over_processes_is_that_of_the_whole_batch(tmp_path: Path) ->
         assert torch.equal(first[name], second[name])
     for name, buffer in norm.named_buffers():
         torch.testing.assert_close(first[name], buffer)
+
+
+def _read_torn(rank: int, port: int, folder: str) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    ranks = join()
+    config = toys.config(schedule={"steps": 4}, checkpoint_steps=100)
+    # The second process's sample of the third step.
+    bad = Feed(config.batch, config.seed).index(5, 8)
+    supply = replace(toys.pose_supply(), samples=toys.Torn(bad))
+    try:
+        Run(config, supply, Place(Path(folder) / "run", ranks, quiet=True)).train()
+    except UserError as error:
+        (Path(folder) / f"{rank}.txt").write_text(str(error))
+    ranks.close()
+
+
+def test_a_torn_picture_of_one_process_ends_all_of_them_with_a_checkpoint(tmp_path: Path) -> None:
+    spawn(_read_torn, args=(29512, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert first.startswith("another process has no batch; its own line says why; the last good checkpoint is")
+    assert "is truncated; the last good checkpoint is" in second
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
 
 
 def test_one_process_keeps_torchs_own_batch_norm() -> None:

@@ -17,8 +17,10 @@ from scalenas.training.loss import TaskLoss, hard_pixel_loss, heatmap_loss, outp
 from scalenas.training.pictures import normalised
 from scalenas.training.sampling import Sampling
 from scalenas.training.schedules import rate_factor, total_steps
+from scalenas.training.start import frame_of
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.tasks.sets import pose_recipe
 from tests.nets.training import toys
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
@@ -198,6 +200,23 @@ def test_every_shipped_configuration_is_valid(path: Path) -> None:
         assert config.phase in path.stem
 
 
+@pytest.mark.parametrize(
+    ("name", "spec", "params", "macs"),
+    [
+        ("coco-w32-finetune", "scalenet-p1", "28.484", "6.948"),
+        ("coco-w48-finetune", "hrnet-w48", "63.596", "14.614"),
+        ("coco-w32-384x288-finetune", "scalenet-p3", "26.168", "14.319"),
+        ("coco-w48-384x288-finetune", "scalenet-p4", "64.280", "32.590"),
+    ],
+)
+def test_the_nets_of_the_published_recipes_cost_what_is_published(name: str, spec: str, params: str, macs: str) -> None:
+    config = read_config(CONFIGS / f"{name}.yaml")
+    assert config.spec_text == spec
+    frame = frame_of(config, pose_recipe("coco-17", size=config.model.size), None)
+    cost = frame.space.cost(frame.spec(spec))
+    assert (f"{cost.params / 1e6:.3f}", f"{cost.macs / 2**30:.3f}") == (params, macs)
+
+
 def test_changes_on_the_command_line_win_over_file_and_base(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(
         "phase: teacher\nmodel: {size: [64, 64], settings: {width: 8}}\ndata: {path: d.yaml}\n"
@@ -221,13 +240,19 @@ def test_changes_on_the_command_line_win_over_file_and_base(tmp_path: Path) -> N
         ("schedule.milestone=[1]", "unknown field `milestone`.*did you mean `milestones`"),
         ("phase=student", "Invalid enum value 'student'"),
         ("schedule={steps: 3, epochs: 2}", "either steps or epochs"),
-        ("schedule.epochs=.inf", "epochs inf is no end"),
+        ("schedule.epochs=.inf", "epochs is inf, it must be above 0 and finite"),
         ("optimiser.betas=[1, 0.9]", r"betas \[1.0, 0.9\] are outside 0..1"),
         ("optimiser={lr: 1, kind: sgd, nesterov: true, momentum: 0}", "nesterov needs a momentum above 0"),
         ("evaluation.limit=-1", "limit is -1, it must be above 0"),
         ("schedule.shape=step", "shape step needs milestones"),
         ("batch=0", "batch is 0, it must be above 0"),
         ("optimiser.lr=0", "lr is 0.* above 0"),
+        ("optimiser.lr=.inf", "lr is inf, it must be above 0 and finite"),
+        ("optimiser.lr=.nan", "lr is nan, it must be above 0 and finite"),
+        ("schedule.gamma=0", "gamma is 0.0, it must be above 0"),
+        ("schedule.power=-1", "power is -1.0, it must not be negative"),
+        ("minutes=0", "minutes is 0.0, it must be above 0"),
+        ("loss.foreground=.inf", "foreground is inf, it must not be negative, and finite"),
         ("model.bn_momentum=2", "bn_momentum is 2.*in 0..1"),
         ("data.workers=-1", "workers is -1, it must not be negative"),
         ("output.choose=best", "choose best needs evaluation.steps"),
@@ -248,6 +273,11 @@ def test_every_wrong_key_and_value_is_named(change: str, message: str, tmp_path:
     )
     with pytest.raises(UserError, match=message):
         read_config(path, [change])
+
+
+def test_a_supernet_of_one_spec_is_refused() -> None:
+    with pytest.raises(UserError, match=r"a supernet has no model\.spec: use phase finetune or alone for min"):
+        read_config(CONFIGS / "smoke-pose.yaml", ["model.spec=min"])
 
 
 def test_epochs_and_steps_on_the_command_line_take_each_others_place() -> None:
@@ -277,7 +307,8 @@ def test_files_that_hold_no_configuration(text: str | None, message: str, tmp_pa
 
 def test_only_what_decides_the_weights_counts_as_another_configuration() -> None:
     old = config_json(toys.config())
-    same = config_json(toys.config(minutes=3.0, log_steps=7, checkpoint_steps=9, data={"workers": 2}))
+    data = {"workers": 2, "path": "/elsewhere/none"}
+    same = config_json(toys.config(minutes=3.0, log_steps=7, checkpoint_steps=9, data=data))
     assert differences(old, same) == []
     other = config_json(toys.config(optimiser={"lr": 0.5}, model={"settings": {"width": 6}}))
     assert [line.split(":")[0] for line in differences(old, other)] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from scalenas_runtime.tasks import PoseRecipe, Recipe
 from tests.nets.lively import enliven
 from tests.nets.training import toys
 
+OTHER_TWO = msgspec.structs.replace(toys.POSE, joints=("nose", "neck"))
 OTHER = msgspec.structs.replace(toys.POSE, joints=("nose", "left_shoulder", "neck", "right_hip"))
 
 
@@ -63,6 +65,41 @@ def test_other_joints_take_the_rows_that_both_know_by_name() -> None:
         assert torch.equal(after[name][[3, 1]], given.tensors[name]), name
         assert torch.equal(after[name][[0, 2]], before[name][[0, 2]]), name
     assert torch.equal(after["stem.conv1.conv.weight"], given.tensors["stem.conv1.conv.weight"])
+
+
+def test_weights_without_a_recipe_start_a_head_of_another_size_anew() -> None:
+    given = replace(Weights.of(_static(toys.POSE, 1), recipe=toys.POSE), recipe=None)
+    config = toys.config(phase="finetune", model={"weights": "w", "spec": "max"})
+    three = msgspec.structs.replace(toys.POSE, joints=("right_hip", "left_shoulder", "neck"))
+    report = inherit(_static(three, 2), frame_of(config, three, given), given)
+    assert (report.rows, report.fresh) == ((), ("head.conv.weight", "head.conv.bias"))
+    whole = inherit(_static(OTHER_TWO, 2), frame_of(config, OTHER_TWO, given), given)
+    assert (whole.rows, whole.fresh) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "outputs", "message"),
+    [
+        pytest.param(None, None, "", id="same number, no recipe"),
+        pytest.param(None, 3, "is of task pose with 2 joints, the data want pose with 3", id="other number, no recipe"),
+        pytest.param({"color": "bgr"}, None, "the teacher's recipe has color bgr, the run's rgb", id="colour"),
+        pytest.param({"affine": "udp"}, None, r"affine udp, the run's classic; set data.recipe.affine", id="affine"),
+        pytest.param({"decode": "dark"}, None, "", id="what the net does not see"),
+    ],
+)
+def test_a_teacher_sees_what_its_student_sees(
+    recipe: dict[str, object] | None, outputs: int | None, message: str
+) -> None:
+    weights = Weights.of(_static(toys.POSE, 1), recipe=None)
+    if recipe is not None:
+        weights = replace(weights, recipe=msgspec.structs.replace(toys.POSE, **recipe))
+    joints = toys.POSE.joints if outputs is None else ("right_hip", "left_shoulder", "neck")
+    frame = frame_of(toys.config(), msgspec.structs.replace(toys.POSE, joints=joints), None)
+    if message:
+        with pytest.raises(UserError, match=message):
+            teacher_net(frame, weights)
+    else:
+        assert teacher_net(frame, weights).spec == weights.spec
 
 
 def test_another_task_keeps_the_trunk_and_starts_its_head_anew() -> None:

@@ -15,6 +15,7 @@ from scalenas.data.targets import draw_heatmaps
 from scalenas.training.config import TrainConfig
 from scalenas.training.supply import Supply
 from scalenas_runtime.canonical import Json
+from scalenas_runtime.errors import UserError
 from scalenas_runtime.readers import KeypointData, KeypointPicture, LabelledPicture, PairData
 from scalenas_runtime.records import read_record
 from scalenas_runtime.tasks import PoseRecipe, SegmentationRecipe
@@ -65,6 +66,26 @@ class Dots:
             points / 4 - 0.375, np.ones(2, np.bool_), POSE.heatmap_size, sigma=1.0, method="rounded"
         )
         return Sample(picture, maps, weights)
+
+    def name(self, index: int) -> str:
+        return f"dots-{index}"
+
+
+@dataclass(frozen=True)
+class Torn:
+    """Dots of which one cannot be read."""
+
+    bad: int
+    count: int = 8
+    error: type[Exception] = UserError
+
+    def __len__(self) -> int:
+        return self.count
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        if index == self.bad:
+            raise self.error(f"{self.name(index)} is truncated")
+        return Dots().sample(index, rng)
 
     def name(self, index: int) -> str:
         return f"dots-{index}"

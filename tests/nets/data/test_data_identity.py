@@ -1,0 +1,79 @@
+"""When two openings of a description are the same data to train on, and when they are not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from scalenas.data.dataset import open_dataset
+from scalenas.data.identity import training_digest
+from tests.nets.data.small_data import PEOPLE_YAML, STREETS_YAML, write_people, write_streets, write_yaml
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    write_people(tmp_path)
+    return write_yaml(tmp_path / "own.yaml", PEOPLE_YAML)
+
+
+@pytest.fixture
+def streets(tmp_path: Path) -> Path:
+    write_streets(tmp_path)
+    return write_yaml(tmp_path / "own.yaml", STREETS_YAML)
+
+
+def _digest(path: Path, *changes: str) -> str:
+    return training_digest(open_dataset(path, changes=changes))
+
+
+def test_where_the_files_lie_and_what_is_left_out_changes_nothing(
+    people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _digest(people)
+    monkeypatch.chdir(people.parent)
+    assert _digest(Path("own.yaml")) == before
+    assert _digest(people, f"root={people.parent}") == before
+    assert _digest(people, f"splits.folder={people.parent / 'splits' / 'own'}") == before
+    (people.parent / "bad.txt").write_text((people.parent / "splits" / "own" / "fit.txt").read_text().splitlines()[1])
+    assert _digest(people, "train=[{kind: coco, annotations: people.json, exclude: bad.txt}]") == before
+    assert _digest(people, "train=[{kind: coco, annotations: people.json, missing: skip}]") == before
+
+
+def test_a_corrected_joint_is_other_data(people: Path) -> None:
+    before = _digest(people)
+    file = people.parent / "people.json"
+    value = json.loads(file.read_text())
+    value["annotations"][0]["keypoints"][0] += 1
+    file.write_text(json.dumps(value))
+    assert _digest(people) != before
+
+
+def test_another_mask_is_other_data(streets: Path) -> None:
+    before = _digest(streets)
+    mask = streets.parent / "masks" / "run0_000.png"
+    assert _digest(streets) == before
+    cv2.imwrite(str(mask), np.zeros((40, 56), np.uint8))
+    assert _digest(streets) != before
+
+
+def test_other_lists_and_other_shares_are_other_data(people: Path) -> None:
+    before = _digest(people)
+    assert _digest(people, "train=[{kind: coco, annotations: people.json, share: 0.5}]") != before
+    lists = people.parent / "splits" / "own"
+    fit, search = (lists / f"{part}.txt" for part in ("fit", "search"))
+    texts = fit.read_text(), search.read_text()
+    moved = [text.splitlines()[1] for text in texts]
+    fit.write_text(texts[0].replace(moved[0], moved[1]))
+    search.write_text(texts[1].replace(moved[1], moved[0]))
+    assert _digest(people) != before
+
+
+def test_drawn_scenes_are_known_by_their_description(tmp_path: Path) -> None:
+    text = "task: pose\nset: lspet-14\ntrain: [{kind: synthetic, seed: 1, count: 20}]\n"
+    path = write_yaml(tmp_path / "own.yaml", text)
+    assert _digest(path) == _digest(path)
+    assert _digest(path) != _digest(path, "splits.search=0.3")
