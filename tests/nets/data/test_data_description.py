@@ -16,21 +16,9 @@ from scalenas_runtime.errors import UserError
 from scalenas_runtime.readers import KeypointData, PairData
 from scalenas_runtime.tasks import PoseRecipe, SegmentationRecipe
 from scalenas_runtime.tasks.sets import CITYSCAPES_19
-from tests.nets.data.small_data import PEOPLE_YAML, STREETS_YAML, write_people, write_streets, write_yaml
+from tests.nets.data.small_data import STREETS_YAML, write_people, write_streets, write_yaml
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "data"
-
-
-@pytest.fixture
-def people(tmp_path: Path) -> Path:
-    write_people(tmp_path)
-    return write_yaml(tmp_path / "own.yaml", PEOPLE_YAML)
-
-
-@pytest.fixture
-def streets(tmp_path: Path) -> Path:
-    write_streets(tmp_path)
-    return write_yaml(tmp_path / "own.yaml", STREETS_YAML)
 
 
 def test_everything_about_joints_is_derived_from_the_coco_file(people: Path) -> None:

@@ -11,19 +11,7 @@ import pytest
 
 from scalenas.data.dataset import open_dataset
 from scalenas.data.identity import training_digest
-from tests.nets.data.small_data import PEOPLE_YAML, STREETS_YAML, write_people, write_streets, write_yaml
-
-
-@pytest.fixture
-def people(tmp_path: Path) -> Path:
-    write_people(tmp_path)
-    return write_yaml(tmp_path / "own.yaml", PEOPLE_YAML)
-
-
-@pytest.fixture
-def streets(tmp_path: Path) -> Path:
-    write_streets(tmp_path)
-    return write_yaml(tmp_path / "own.yaml", STREETS_YAML)
+from tests.nets.data.small_data import write_yaml
 
 
 def _digest(path: Path, *changes: str) -> str:
