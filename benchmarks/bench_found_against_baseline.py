@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,7 +37,7 @@ from scalenas_export.search.finalists import Entry, confirm
 from scalenas_export.search.judging import prepare
 from scalenas_export.search.meter import LatencyQuestion
 from scalenas_export.search.request import Finalist, SearchRequest
-from scalenas_export.search.run import run_search
+from scalenas_export.search.run import headlines_of, run_search
 from scalenas_export.search.view import LineView
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.errors import UserError
@@ -53,11 +53,23 @@ ALONE = "trained alone"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a finished search left: its best nets, best first, its budget in milliseconds, and its engine."""
+    """What a finished search left.
+
+    Attributes:
+        nets: Its best nets, best first.
+        budget: In milliseconds, on the search's own scale.
+        config: Its engine.
+        headlines: That scale: milliseconds of the reference by target.
+        limit: How many pictures candidates were judged on at most, None for all.
+        calibration: Pictures that BN statistics came from.
+    """
 
     nets: tuple[SubnetSpec, ...]
     budget: float
     config: EngineConfig
+    headlines: Mapping[str, float]
+    limit: int | None
+    calibration: int
 
 
 def read_search(folder: Path, top: int) -> Found:
@@ -68,13 +80,22 @@ def read_search(folder: Path, top: int) -> Found:
     """
     study = Study.open(folder / "study.db")
     head, trials = study.head, study.trials
+    headlines = headlines_of(study)
     study.close()
     targets = head.identity["target"]
     if not isinstance(targets, list) or len(targets) != 1 or head.choices or "latency" not in study.limits:
         raise UserError(f"{folder} holds a search with several targets, deployment genes or no budget")
     done = [trial for trial in trials if trial.state == "complete" and trial.origin != "enqueued"]
     best = sorted(done, key=lambda trial: -trial.values["accuracy"])[:top]
-    return Found(tuple(trial.spec for trial in best), study.limits["latency"], EngineConfig.from_json(targets[0]))
+    data: Any = head.identity["data"]
+    return Found(
+        tuple(trial.spec for trial in best),
+        study.limits["latency"],
+        EngineConfig.from_json(targets[0]),
+        headlines,
+        data["limit"],
+        data["calibration"],
+    )
 
 
 class Counted(LineView):
@@ -89,7 +110,13 @@ class Counted(LineView):
 
 
 def best_random(arguments: argparse.Namespace, found: Found) -> SubnetSpec | None:
-    """Returns the best of so many nets drawn under the budget of the search, by accuracy on the `search` part."""
+    """Returns the best of so many nets drawn under the budget of the search, by accuracy on the `search` part.
+
+    Raises:
+        UserError: the search left no scale, so that its budget means nothing here.
+    """
+    if not found.headlines:
+        raise UserError(f"{arguments.search} has no scale of its latencies; search again, or give --random 0")
     with TemporaryDirectory(prefix="scalenas-bench-") as place:
         request = SearchRequest(
             weights=arguments.weights,
@@ -101,6 +128,9 @@ def best_random(arguments: argparse.Namespace, found: Found) -> SubnetSpec | Non
             seed=1,
             n_trials=20 * arguments.random,
             finalists=0,
+            limit=found.limit,
+            calibration=found.calibration,
+            headlines=found.headlines,
         )
         view = Counted(print)
         result = run_search(request, view=view, stop=lambda: view.drawn >= arguments.random)
@@ -112,7 +142,11 @@ def best_random(arguments: argparse.Namespace, found: Found) -> SubnetSpec | Non
 def latencies(
     subject: Subject, found: Found, nets: Mapping[str, SubnetSpec], source: DataSource, grade: str
 ) -> dict[str, Finalist]:
-    """Returns all nets measured in fresh processes, in turns."""
+    """Returns all nets measured in fresh processes, in turns.
+
+    Raises:
+        UserError: one of them could not be measured.
+    """
     with TemporaryDirectory(prefix="scalenas-bench-") as place:
         entries = []
         with instruments(subject, found.config, source=source) as (evaluator, _, _):
@@ -121,7 +155,10 @@ def latencies(
                 recipe = evaluator.write_graph(spec, {}, path)
                 trial = Trial(subject.candidate(spec), "complete", {}, {}, "benchmark", {})
                 entries.append(Entry(name, trial, found.config, path, recipe))
-        done = confirm(entries, LatencyQuestion(), budget=found.budget, grade=grade)
+        lost: list[str] = []
+        done = confirm(entries, LatencyQuestion(), budget=found.budget, grade=grade, lost=lost)
+        if lost:
+            raise UserError("; ".join(lost))
     return {each.label: each for each in done}
 
 
@@ -145,6 +182,14 @@ def accuracies(
         alone = load_weights(arguments.alone)
         if alone.spec is None:
             raise UserError(f"{arguments.alone} holds a supernet; --alone is one net trained alone")
+        own = subject.space.adapt(alone.spec, settings={}, size=(subject.recipe.height, subject.recipe.width))
+        if (
+            subject.space.live(own).digest != subject.space.live(subject.reference).digest
+            or alone.recipe != subject.recipe
+        ):
+            raise UserError(
+                f"{arguments.alone} is not HRNet's pattern of this supernet, with its recipe, trained alone"
+            )
         done[ALONE] = accuracy(inherit(alone, alone.spec), subject.recipe, prepared, config)
     return done
 
@@ -227,7 +272,9 @@ def main() -> None:
         subject = subject_of(arguments.weights, (0, 0))
         found = read_search(arguments.search, arguments.top)
         if arguments.target:
-            found = Found(found.nets, found.budget, EngineConfig(Target.parse(arguments.target)))
+            if arguments.random:
+                raise UserError("the budget is the search engine's: give --random 0 with --target")
+            found = replace(found, config=EngineConfig(Target.parse(arguments.target)))
         nets = dict(subject.members)
         nets |= {f"found {number}": spec for number, spec in enumerate(found.nets, start=1)}
         drawn = best_random(arguments, found) if arguments.random else None

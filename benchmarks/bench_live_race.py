@@ -8,12 +8,14 @@ Every run is a whole search for the front of latency and accuracy, in a study of
 benchmark goes on where it was. Its figure is the hypervolume of the candidates' front after the last candidate, and its
 mean over all candidates. The reference point is the same for all: a tenth beyond the latency of the slowest named net,
 and the accuracy of the worst one less a tenth of itself, each net by its mean over all runs; every search measures
-these nets first, whatever its sampler. The samplers' searches of one seed follow each other, then those of the next.
+these nets first, whatever its sampler. All searches are on the scale of the first one's reference. The samplers'
+searches of one seed follow each other, then those of the next.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,7 +27,7 @@ from scalenas.search import Trial
 from scalenas.search.pareto import hypervolume
 from scalenas_export.search.data import DataSource
 from scalenas_export.search.request import SearchRequest
-from scalenas_export.search.run import run_search
+from scalenas_export.search.run import headlines_of, run_search
 from scalenas_export.search.view import LineView
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.files import write_text
@@ -33,8 +35,17 @@ from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.targets import EngineConfig, Target
 
 
-def trials_of(arguments: argparse.Namespace, sampler: str, seed: int) -> list[Trial]:
-    """Returns the trials of one search, gone on with where an earlier call left it."""
+def trials_of(
+    arguments: argparse.Namespace, sampler: str, seed: int, headlines: Mapping[str, float]
+) -> tuple[list[Trial], dict[str, float]]:
+    """Returns the trials of one search, gone on with where an earlier call left it, and the scale of its latencies.
+
+    Args:
+        arguments: What is searched.
+        sampler: How.
+        seed: Of all random choices.
+        headlines: The scale of the searches before it, which is to be this one's too.
+    """
     folder = arguments.folder / f"{sampler}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     request = SearchRequest(
@@ -48,11 +59,13 @@ def trials_of(arguments: argparse.Namespace, sampler: str, seed: int) -> list[Tr
         n_trials=arguments.n_trials,
         finalists=0,
         resume=True,
+        headlines=headlines,
     )
     result = run_search(request, view=LineView(print))
     trials = result.study.trials
+    scale = headlines_of(result.study)
     result.study.close()
-    return trials
+    return trials, scale
 
 
 def reference_of(runs: list[list[Trial]]) -> tuple[float, float]:
@@ -97,9 +110,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "live_race.json")
     arguments = parser.parse_args()
     samplers = arguments.samplers.split(",")
-    runs = {
-        (sampler, seed): trials_of(arguments, sampler, seed) for seed in range(arguments.seeds) for sampler in samplers
-    }
+    runs: dict[tuple[str, int], list[Trial]] = {}
+    headlines: dict[str, float] = {}
+    for seed in range(arguments.seeds):
+        for sampler in samplers:
+            runs[sampler, seed], own = trials_of(arguments, sampler, seed, headlines)
+            headlines = headlines or own
     reference = reference_of(list(runs.values()))
     rows: list[dict[str, Any]] = []
     for (sampler, seed), trials in runs.items():

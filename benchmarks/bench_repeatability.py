@@ -28,6 +28,7 @@ from scalenas.search import Measured, MeasureFailed, Trial
 from scalenas.spec import SubnetSpec
 from scalenas_export.search.finalists import Entry, confirm
 from scalenas_export.search.meter import LatencyQuestion
+from scalenas_export.search.request import Finalist
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
@@ -121,12 +122,18 @@ def promises(
                 recipe = evaluator.write_graph(spec, {}, path)
                 trial = Trial(subject.candidate(spec), "complete", {}, {}, "benchmark", {})
                 entries.append(Entry(f"net {number}", trial, config, path, recipe))
-        first, second = [], []
+        first, second = list[Finalist](), list[Finalist]()
+        lost: list[str] = []
         for entry in entries:
             # Net by net, so that a machine that changes its pace once does not decide over all of them.
-            first += confirm([entry], LatencyQuestion(), budget=None, grade=grade)
+            one = confirm([entry], LatencyQuestion(), budget=None, grade=grade, lost=lost)
             other_work(between / len(entries))
-            second += confirm([entry], LatencyQuestion(), budget=None, grade=grade)
+            two = confirm([entry], LatencyQuestion(), budget=None, grade=grade, lost=lost)
+            if one and two:
+                first += one
+                second += two
+    if not first:
+        raise UserError(f"no net could be measured twice: {'; '.join(lost)}")
     kept = [two.value <= one.interval[1] for one, two in zip(first, second, strict=True)]
     return {
         "promised_ms": [each.interval[1] for each in first],
@@ -134,6 +141,7 @@ def promises(
         "again_over_first": float(np.median([two.value / one.value for one, two in zip(first, second, strict=True)])),
         "kept": sum(kept),
         "of": len(kept),
+        "lost": [*lost],
         "grade": grade,
         "flags": sorted({flag for each in (*first, *second) for flag in each.measurement.flags}),
     }

@@ -29,7 +29,7 @@ from scalenas.training.config import Rule, TrainConfig, config_json, read_config
 from scalenas.training.run import Place, Run
 from scalenas.training.start import Frame
 from scalenas.training.supply import open_supply
-from scalenas_runtime.canonical import Json, pretty_json
+from scalenas_runtime.canonical import Json, canonical_json, pretty_json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint
@@ -197,21 +197,37 @@ def collect(options: argparse.Namespace) -> None:
     """Prints the table of all runs in the folder and writes it with their records.
 
     Raises:
-        UserError: there are no records.
+        UserError: there are no records, or they are of different configurations.
     """
     paths = sorted(options.folder.glob("*/record.json"))
     if not paths:
         raise UserError(f"there is no record in {options.folder}; carry out some runs first")
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    kinds = {canonical_json(_common(record["config"])) for record in records}
+    if len(kinds) > 1:
+        raise UserError(f"{options.folder} holds runs of {len(kinds)} configurations; give each its own --folder")
     rows = compare(records)
     print(table(rows), end="")
+    machines = [record["machine"] for record in records]
     document: dict[str, Json] = {
-        "command": f"python benchmarks/bench_sampling_rules.py --passes {options.passes} --seeds {options.seeds}",
-        "fingerprint": records[0]["machine"],
+        "machines": [machine for place, machine in enumerate(machines) if machine not in machines[:place]],
         "table": cast("Json", rows),
         "runs": [{key: item for key, item in record.items() if key != "machine"} for record in records],
     }
     write_text(options.json, pretty_json(document))
+
+
+def _common(config: Mapping[str, Any]) -> dict[str, Json]:
+    """Returns what the runs of one comparison have in common: all but rule, seed, name and the steps that follow."""
+    own: dict[str, Json] = {key: value for key, value in config.items() if key not in ("seed", "name")}
+    passes = config["schedule"]["steps"] * (
+        2 + config["sampling"]["random"] if config["sampling"]["rule"] == "sandwich" else 1
+    )
+    return {
+        **own,
+        "sampling": {**config["sampling"], "rule": ""},
+        "schedule": {**config["schedule"], "steps": passes},
+    }
 
 
 def wanted(texts: Sequence[str], seeds: int) -> list[tuple[Rule, int]]:

@@ -151,8 +151,8 @@ def main() -> None:
         }
         rows.append(row)
         print(
-            f"{row['slot']:18} {row['gmacs']:6.3f} GMACs  sampled + teacher {sampled:6.3f} s  alone {single:6.3f} s  "
-            f"teacher {looked:6.3f} s  ratio {row['ratio']:5.3f}"
+            f"{row['slot']:18} {row['gmacs']:6.3f} x 2^30 MACs  sampled + teacher {sampled:6.3f} s  "
+            f"alone {single:6.3f} s  teacher {looked:6.3f} s  ratio {row['ratio']:5.3f}"
         )
     if arguments.out is not None:
         shape = {

@@ -99,7 +99,7 @@ def accuracy(net: StaticNet, recipe: Recipe, prepared: Prepared, config: EngineC
 
 def table(rows: list[Row]) -> str:
     """Returns the accuracies as Markdown, then the same by class, or by joint and size of the person."""
-    lines = ["| net | M params | GMACs | metric | % | interval |", "|---|---|---|---|---|---|"]
+    lines = ["| net | M params | MACs/2^30 (G) | metric | % | interval |", "|---|---|---|---|---|---|"]
     for row in rows:
         bounds = "-" if row.done.interval is None else " .. ".join(f"{100 * each:.1f}" for each in row.done.interval)
         lines.append(

@@ -19,6 +19,7 @@ from typing import Any
 
 from scalenas.training.config import TrainConfig, read_config
 from scalenas.training.schedules import total_steps
+from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +28,7 @@ SAMPLES = {"coco": 149_813, "cityscapes": 2_975}
 TASKS = {"coco": "pose", "cityscapes": "segmentation"}
 # Pictures on one GPU, and the size that a step sees; Cityscapes trains on crops.
 MEASURED = {"coco": {32: 32, 48: 32}, "cityscapes": {32: 4, 48: 3}}
+MODULES, SLOTS = "1,4,3", 11
 SIZES = {"coco": "256x192", "cityscapes": "512x1024"}
 PHASES = ("teacher", "supernet", "finetune")
 START, END = "<!-- table of gpu_hours.py -->", "<!-- end of table -->"
@@ -78,17 +80,44 @@ def cost_of(name: str, config: TrainConfig, measured: Mapping[str, Any], samples
 
 
 def costs(results: Path) -> list[Cost]:
-    """Returns the costs of all recipes that there are step times for."""
+    """Returns the costs of all recipes that there are step times for.
+
+    Raises:
+        UserError: there are several files for one recipe.
+    """
     files = [json.loads(path.read_text()) for path in sorted(results.glob("gpu-step-*.json"))]
     found = []
     for data, task in TASKS.items():
         for width in MEASURED[data]:
-            fitting = [each for each in files if (each["task"], each["width"]) == (task, width)]
+            fitting = [each for each in files if _shape_of(each) == shape_of(data, width)]
+            if len(fitting) > 1:
+                raise UserError(
+                    f"{results} has {len(fitting)} files of step times for {task} at width {width}; keep one"
+                )
             for phase in PHASES if fitting else ():
                 path = ROOT / "configs" / "train" / f"{data}-w{width}-{phase}.yaml"
                 if path.exists():
-                    found.append(cost_of(path.stem, read_config(path), fitting[-1], SAMPLES[data]))
+                    found.append(cost_of(path.stem, read_config(path), fitting[0], SAMPLES[data]))
     return found
+
+
+def shape_of(data: str, width: int) -> dict[str, Any]:
+    """Returns what step times must be of, to say something about a published recipe."""
+    return {
+        "task": TASKS[data],
+        "width": width,
+        "modules": MODULES,
+        "size": [int(side) for side in SIZES[data].split("x")],
+        "batch": MEASURED[data][width],
+        "precision": "bf16",
+        "device": "cuda",
+        "slots": SLOTS,
+    }
+
+
+def _shape_of(measured: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("task", "width", "modules", "size", "batch", "precision", "device")
+    return {**{key: measured.get(key) for key in keys}, "slots": len(measured["rows"])}
 
 
 def commands() -> str:
@@ -98,7 +127,7 @@ def commands() -> str:
         for width, batch in widths.items():
             lines.append(
                 f"python benchmarks/bench_training_step.py --device cuda --precision bf16 --task {TASKS[data]} "
-                f"--width {width} --modules 1,4,3 --size {SIZES[data]} --batch {batch} --slots 11 "
+                f"--width {width} --modules {MODULES} --size {SIZES[data]} --batch {batch} --slots {SLOTS} "
                 f"--out benchmarks/results/gpu-step-{data}-w{width}.json"
             )
     return "\n".join(lines)
@@ -125,7 +154,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--write", type=Path, help="A page whose table is replaced.")
     arguments = parser.parse_args()
-    text = table(costs(arguments.results))
+    try:
+        text = table(costs(arguments.results))
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
     print(text)
     print(f"\nStep times come from:\n{commands()}")
     if arguments.write is not None:

@@ -51,6 +51,7 @@ def inherit(weights: Weights, spec: SubnetSpec, *, space: SearchSpace | None = N
     difference = differing_settings(("weights", weights.settings), ("spec", family.settings(spec.settings)))
     if difference:
         raise UserError(f"the weights do not fit the spec: {difference}")
+    family.layers()
     graph = family.graph(spec).live()
     modules = {node.name: _module(node.operator) for node in graph}
     _fill(modules, weights)

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from scalenas import operators
 from scalenas.operators import Operator, UpsampleMode
+from scalenas_runtime.errors import UserError
 
 M = TypeVar("M", bound=type[nn.Module])
 
@@ -44,13 +45,14 @@ def build(operator: Operator) -> nn.Module:
     """Returns a new module that computes `operator`, with torch's default initial weights.
 
     Raises:
-        TypeError: no module class is registered for the operator's type.
+        UserError: no module class is registered for the operator's type.
     """
     layer = _LAYERS.get(type(operator))
     if layer is None:
         known = ", ".join(sorted(kind.__name__ for kind in _LAYERS))
-        raise TypeError(
-            f"no layer computes {type(operator).__name__}; register one with scalenas.layers.register (known: {known})"
+        raise UserError(
+            f"no layer computes {type(operator).__name__}; register one with scalenas.layers.register in the "
+            f"module that the family's `layers` imports (known: {known})"
         )
     return cast(Callable[[Operator], nn.Module], layer)(operator)
 
@@ -58,6 +60,8 @@ def build(operator: Operator) -> nn.Module:
 @torch.no_grad()
 def initialise(net: nn.Module, seed: int) -> None:
     """Sets initial weights in place, as HRNet does: convolutions N(0, 0.001), biases 0, BN scale 1 and shift 0.
+
+    Other modules are set by their own `reset_parameters`.
 
     Every tensor's numbers come from `seed` and its name alone, so a static net and a supernet of one seed agree. In
     eval such a net gives next to nothing, since its BN statistics fit no data: `scalenas.recalibrate` on pictures
@@ -74,6 +78,14 @@ def initialise(net: nn.Module, seed: int) -> None:
                 module.bias.zero_()
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
+        elif hasattr(module, "reset_parameters") and not _is_meta(module):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(_seed(seed, name))
+                module.reset_parameters()
+
+
+def _is_meta(module: nn.Module) -> bool:
+    return any(parameter.is_meta for parameter in module.parameters(recurse=False))
 
 
 @register(operators.ConvBN)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from scalenas.registry import BUILT_IN, get_space, list_spaces
+from scalenas.registry import BUILT_IN, get_space, list_spaces, usable_spaces
 from scalenas.space import SearchSpace, Settings
 from scalenas.spec import SubnetSpec
 from scalenas_runtime.canonical import Json
@@ -19,10 +19,11 @@ EXTREMES = ("max", "min")
 def list_models(pattern: str = "*") -> list[str]:
     """Returns the names of all published nets that match a shell pattern such as `*w32*`, and `max` and `min`.
 
-    Nets of families from other packages are called `family/name`. Besides these, `hrnet-wN` and `hrnet-wN-seg` resolve
-    for any even N.
+    Nets of families from other packages are called `family/name`; a family that cannot be loaded is left out. Besides
+    these, `hrnet-wN` and `hrnet-wN-seg` resolve for any even N.
     """
-    names = (full_name(family, name) for family in list_spaces() for name in (*get_space(family).named(), *EXTREMES))
+    families, _ = usable_spaces()
+    names = (full_name(space.name, name) for space in families for name in (*space.named(), *EXTREMES))
     return [name for name in names if fnmatchcase(name, pattern)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from scalenas.cost import PUBLISHED, Cost, Counting, total
 from scalenas.names import full_name
-from scalenas.registry import get_space, list_spaces
+from scalenas.registry import get_space, usable_spaces
 from scalenas.space import SearchSpace
 from scalenas.spec import SubnetSpec, plain
 from scalenas_runtime.canonical import Json
@@ -16,10 +16,9 @@ COST_HEADER = ("params (M)", "MACs/2^30 (G)", "MACs/10^9")
 
 
 def families() -> list[dict[str, Json]]:
-    """Returns name, title, tasks and number of subnets (decimal logarithm, with the formula) of every family."""
+    """Returns name, title, tasks and number of subnets (decimal logarithm, with the formula) of every usable family."""
     rows: list[dict[str, Json]] = []
-    for name in list_spaces():
-        space = get_space(name)
+    for space in usable_spaces()[0]:
         sizes: list[Json] = [
             {
                 "task": task,
@@ -28,7 +27,7 @@ def families() -> list[dict[str, Json]]:
             }
             for task in space.tasks
         ]
-        rows.append({"name": name, "title": space.title, "tasks": list(space.tasks), "sizes": sizes})
+        rows.append({"name": space.name, "title": space.title, "tasks": list(space.tasks), "sizes": sizes})
     return rows
 
 
@@ -40,8 +39,7 @@ def named_nets(*, size: tuple[int, int] | None = None, counting: Counting = PUBL
         counting: What the cost includes.
     """
     rows = []
-    for family in list_spaces():
-        space = get_space(family)
+    for space in usable_spaces()[0]:
         nets = list(space.named().items())
         for task in space.tasks:
             nets += [("max", space.max({"task": task})), ("min", space.min({"task": task}))]

@@ -32,11 +32,27 @@ def get_space(name: str) -> SearchSpace:
             raise unknown("family", name, list_spaces())
         try:
             found = points[name].load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:
+            # Whatever another package's code raises: its name belongs beside it.
             raise UserError(f"family {name!r} ({points[name].value}) cannot be loaded: {error}") from error
     if not isinstance(found, SearchSpace):
         raise UserError(f"family {name!r} must be a scalenas.space.SearchSpace instance, got {found!r}")
+    if found.name != name:
+        raise UserError(f"family {name!r} calls itself {found.name!r}; its `name` must be that of its entry point")
     return found
+
+
+def usable_spaces() -> tuple[list[SearchSpace], list[str]]:
+    """Returns all families that can be loaded, built-in ones first, and a line about each of the others."""
+    found, broken = [], []
+    for name in list_spaces():
+        try:
+            found.append(get_space(name))
+        except UserError as error:
+            if name in BUILT_IN:
+                raise
+            broken.append(str(error))
+    return found, broken
 
 
 def _entry_points() -> dict[str, EntryPoint]:

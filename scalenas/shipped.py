@@ -16,7 +16,7 @@ def find_weights_file(text: str) -> Path:
         UserError: there are no weights of that name; the text lists those that are there.
     """
     path = Path(text)
-    if path.suffix == SUFFIX or path.exists():
+    if path.suffix == SUFFIX or path.is_file():
         return path
     files = shipped_weights()
     if text not in files:

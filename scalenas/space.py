@@ -35,8 +35,9 @@ Inputs = Mapping[str, Sequence[int | str]]
 class SearchSpace(ABC):
     """A family of nets: settings, genes, and how a spec becomes a graph.
 
-    A family gives `name`, `defaults`, `gene_table` and `build`; everything else has a default that is derived from
-    them. `scalenas.testing.check_space` is the contract suite that every family passes.
+    A family gives `name`, `defaults`, `gene_table` and `build`, and `layers` if it has operators of its own; everything
+    else has a default that is derived from them. `scalenas.testing.check_space` is the contract suite that every family
+    passes.
 
     Attributes:
         name: Name of the family, the `space` of its specs.
@@ -55,6 +56,12 @@ class SearchSpace(ABC):
     image: ClassVar[tuple[int, int, int]] = (3, 256, 256)
     size_step: ClassVar[int] = 32
     rates: ClassVar[Mapping[str, float]] = {}
+
+    def layers(self) -> None:  # noqa: B027 - most families need none
+        """Imports the module in which the family's own operators get their torch layers and ONNX emitters.
+
+        It is called before a net is built, so that a family itself need not import torch.
+        """
 
     @abstractmethod
     def gene_table(self, settings: Settings) -> tuple[Gene, ...]:

@@ -46,7 +46,9 @@ def static_net(spec: SubnetSpec, *, space: SearchSpace | None = None, seed: int 
     Raises:
         UserError: unknown family, or the spec is invalid.
     """
-    graph = (space or get_space(spec.space)).graph(spec).live()
+    family = space or get_space(spec.space)
+    family.layers()
+    graph = family.graph(spec).live()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         modules = {node.name: build(node.operator) for node in graph}

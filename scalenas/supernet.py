@@ -44,6 +44,7 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         self.settings = space.settings(settings)
+        space.layers()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for node in space.supergraph(self.settings, inputs):

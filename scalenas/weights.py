@@ -230,12 +230,24 @@ def _listed(what: str, names: list[str]) -> str:
 def _header(metadata: Mapping[str, str]) -> dict[str, Json]:
     if _ENTRY not in metadata:
         raise UserError("it has no record of kind and settings; `import-checkpoint` makes a file that has")
-    header = json.loads(metadata[_ENTRY])
+    try:
+        header = json.loads(metadata[_ENTRY])
+    except RecursionError:
+        raise UserError("its record is nested too deeply") from None
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         found = header.get("schema") if isinstance(header, dict) else header
         raise UserError(f"its schema is {found!r}, this version reads {SCHEMA!r}")
     if set(header) != _KEYS:
         raise UserError(f"its record has the keys {', '.join(sorted(header))}; needed: {', '.join(sorted(_KEYS))}")
+    for key, kind, word in (
+        ("kind", str, "text"),
+        ("space", str, "text"),
+        ("digest", str, "text"),
+        ("settings", dict, "an object"),
+        ("provenance", dict, "an object"),
+    ):
+        if not isinstance(header[key], kind):
+            raise UserError(f"{key} of its record is {str(header[key])[:60]!r}; needed is {word}")
     return header
 
 

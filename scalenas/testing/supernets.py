@@ -17,7 +17,7 @@ def check_supernet(case: Case, *, size: tuple[int, int]) -> None:
         size: Height and width of the input tensors.
 
     Raises:
-        AssertionError: outputs differ in any bit, or parameters are not what `cost` says.
+        AssertionError: outputs or initial weights differ in any bit, or parameters are not what `cost` says.
     """
     space = case.space
     supernet = space.supernet(case.settings).eval()
@@ -35,8 +35,10 @@ def check_supernet(case: Case, *, size: tuple[int, int]) -> None:
         params = sum(parameter.numel() for parameter in net.parameters())
         counted = space.cost(spec, counting=LIVE).params
         expect(params == counted, f"{spec} has {params} parameters, cost says {counted}")
-        fresh = static_net(spec, space=space).state_dict()
-        expect(fresh.keys() == net.state_dict().keys(), f"extracted and fresh nets of {spec} have different modules")
+        fresh, own = static_net(spec, space=space).state_dict(), net.state_dict()
+        expect(fresh.keys() == own.keys(), f"extracted and fresh nets of {spec} have different modules")
+        unlike = [name for name in fresh if not torch.equal(fresh[name], own[name])]
+        expect(not unlike, f"initial weights of {spec} do not follow from seed and name: {', '.join(unlike[:3])}")
 
 
 def _equal(first: object, second: object) -> bool:

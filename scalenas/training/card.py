@@ -62,7 +62,7 @@ def _inherited(inheritance: Inheritance) -> str:
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| net | M params | GMACs | metric | % | interval |", "|---|---|---|---|---|---|"]
+    lines = ["| net | M params | MACs/2^30 (G) | metric | % | interval |", "|---|---|---|---|---|---|"]
     for row in rows:
         value = "-" if row["value"] is None else f"{100 * row['value']:.1f}"
         bounds = "-" if row["interval"] is None else " .. ".join(f"{100 * bound:.1f}" for bound in row["interval"])

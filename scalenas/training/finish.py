@@ -109,11 +109,11 @@ def finish(run: Run, *, command: str) -> Finished:
 def table(rows: tuple[Row, ...]) -> str:
     """Returns the table for people."""
     width = max(len(row.name) for row in rows)
-    lines = [f"{'net':{width}}  {'M params':>8}  {'GMACs':>7}  {rows[0].metric:>6}  95 % interval"]
+    lines = [f"{'net':{width}}  {'M params':>8}  {'MACs/2^30':>9}  {rows[0].metric:>6}  95 % interval"]
     for row in rows:
         bounds = "" if row.interval is None else f"{100 * row.interval[0]:.1f} .. {100 * row.interval[1]:.1f}"
         value = f"{100 * row.value:.1f}" if row.value == row.value else "-"
-        lines.append(f"{row.name:{width}}  {row.params / 1e6:8.2f}  {row.gmacs:7.3f}  {value:>6}  {bounds}")
+        lines.append(f"{row.name:{width}}  {row.params / 1e6:8.2f}  {row.gmacs:9.3f}  {value:>6}  {bounds}")
     return "\n".join(lines) + "\n"
 
 

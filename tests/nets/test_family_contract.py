@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -139,6 +140,14 @@ for name in ("broken", "nospace"):
 """
 
 
+LISTING = """
+import sys
+from scalenas_export.cli import main
+sys.argv[1:] = ["spaces"]
+main()
+"""
+
+
 def test_families_of_other_packages_register_by_entry_point(tmp_path: Path) -> None:
     (tmp_path / "own_space.py").write_text(EXAMPLE.read_text())
     info = tmp_path / "own_family-1.0.dist-info"
@@ -158,6 +167,20 @@ def test_families_of_other_packages_register_by_entry_point(tmp_path: Path) -> N
     # The table calls a net what `resolve_spec` takes.
     assert sum(line.startswith(("tiny/max  ", "tiny/min  ")) for line in lines) == 2
     assert lines[-2] == "unknown family 'broken'; known: scalenas, tiny"
+    # One that cannot be loaded takes nothing away from the others.
+    (tmp_path / "unfinished.py").write_text("raise RuntimeError('not yet')\n")
+    lines = run("tiny = own_space:SPACE", "half = unfinished:SPACE", "other = own_space:SPACE")
+    assert lines[1].startswith("['tiny/max', 'tiny/min']")
+    assert sum(line.startswith(("tiny/max  ", "hrnet-w32  ")) for line in lines) == 2
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{LISTING}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "left out: family 'half' (unfinished:SPACE) cannot be loaded: not yet" in done.stderr
+    assert "left out: family 'other' calls itself 'tiny'" in done.stderr
+    assert "hrnet-w32" in done.stdout
 
 
 def test_broken_families_of_other_packages_are_named(tmp_path: Path) -> None:
@@ -171,3 +194,25 @@ def test_broken_families_of_other_packages_are_named(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "family 'broken' (no_such_module:SPACE) cannot be loaded: No module named 'no_such_module'" in done.stdout
     assert "family 'nospace' must be a scalenas.space.SearchSpace instance, got 3.14" in done.stdout
+
+
+def test_layers_are_asked_for_before_a_net_is_built() -> None:
+    from scalenas.static import static_net
+    from scalenas.supernet import Supernet
+
+    class Asked(type(OWN)):  # type: ignore[misc]
+        asked: ClassVar[list[str]] = []
+
+        def layers(self) -> None:
+            self.asked.append("layers")
+
+        def build(self, spec: SubnetSpec) -> Graph:
+            self.asked.append("build")
+            graph: Graph = super().build(spec)
+            return graph
+
+    space = Asked()
+    static_net(space.max(), space=space)
+    Supernet(space)
+    assert space.asked[0] == "layers"
+    assert space.asked.count("layers") == 2

@@ -13,6 +13,7 @@ from scalenas.names import resolve_spec
 from scalenas.operators import ConvBN, Shape
 from scalenas.space import Settings
 from scalenas.spec import SubnetSpec
+from scalenas_runtime.errors import UserError
 from tests.nets.lively import enliven
 
 SPACE = get_space("scalenas")
@@ -130,7 +131,7 @@ class Doubling:
 
 
 def test_families_register_their_own_layers() -> None:
-    with pytest.raises(TypeError, match="no layer computes Doubling; register one"):
+    with pytest.raises(UserError, match="no layer computes Doubling; register one"):
         build(Doubling())
 
     @register(Doubling)

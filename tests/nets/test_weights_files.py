@@ -131,8 +131,13 @@ def edited(path: Path, old: str, new: str) -> None:
         ("provenance", "pr0venance", "its record has the keys .*pr0venance"),
         ('kind\\":\\"static', 'kind\\":\\"statik', "kind of weights is 'statik', known: supernet, static"),
         ('decode\\":\\"dark', 'decode\\":\\"dork', "pose recipe"),
+        (
+            'space\\":\\"scalenas\\",\\"spec',
+            'space\\":[1,2,3,4.00],\\"spec',
+            "space of its record is .*; needed is text",
+        ),
     ],
-    ids=["schema", "key", "kind", "recipe"],
+    ids=["schema", "key", "kind", "recipe", "space"],
 )
 def test_edited_header_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = tmp_path / "w.safetensors"

@@ -44,6 +44,7 @@ def command(  # noqa: PLR0913
     """
     from scalenas import names, overview
     from scalenas.cost import LIVE, PUBLISHED
+    from scalenas.registry import usable_spaces
 
     chosen = LIVE if counting == "live" else PUBLISHED
     overrides: dict[str, int | None] = {"width": width, "joints": joints, "classes": classes}
@@ -52,9 +53,12 @@ def command(  # noqa: PLR0913
             raise UserError(
                 "--write, --task, --width, --joints and --classes need a SPEC: scalenas-export spaces SPEC ..."
             )
+        broken = usable_spaces()[1]
+        for line in broken:
+            note(f"left out: {line}")
         families = overview.families()
         nets = overview.named_nets(size=size, counting=chosen)
-        value: dict[str, Json] = {"counting": counting, "families": [*families], "nets": [*nets]}
+        value: dict[str, Json] = {"counting": counting, "families": [*families], "nets": [*nets], "broken": [*broken]}
         emit(value, overview.list_text(families, nets, counting), as_json=as_json)
         return
     found = names.resolve_spec(spec, task=task, size=size, width=width, joints=joints, classes=classes)

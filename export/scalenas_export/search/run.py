@@ -147,6 +147,11 @@ def dry_run(request: SearchRequest, *, view: View) -> DryRun:
     return DryRun(trials, seconds, ready - started, 3600 * len(measured) / seconds)
 
 
+def headlines_of(study: Study) -> dict[str, float]:
+    """Returns the scale of a study's latencies: milliseconds of the reference by target."""
+    return {name.removeprefix(HEADLINE): value for name, value in study.agreed.items() if name.startswith(HEADLINE)}
+
+
 class _SharedHeadlines(Headlines):
     """Headlines that all workers of a study share: the first one to measure a target's decides."""
 
@@ -185,7 +190,7 @@ def _earlier(request: SearchRequest, storage: Storage, view: View) -> dict[str, 
         return {}
     try:
         count = len(study.trials)
-        agreed = study.agreed
+        agreed = headlines_of(study)
     finally:
         study.close()
     if count and not (request.resume or request.join):
@@ -193,7 +198,7 @@ def _earlier(request: SearchRequest, storage: Storage, view: View) -> dict[str, 
             f"study {request.study_name!r} in {storage} has {count} candidates already; pass --resume to go on "
             "with it, or another --study-name"
         )
-    return {name.removeprefix(HEADLINE): value for name, value in agreed.items() if name.startswith(HEADLINE)}
+    return agreed
 
 
 def _await_study(request: SearchRequest, storage: Storage, view: View, stop: Callable[[], bool]) -> None:

@@ -61,10 +61,14 @@ def _load(name: str) -> type:
             raise unknown("sampler", name, list_samplers())
         try:
             found = points[name].load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:
+            # Whatever another package's code raises: its name belongs beside it.
             raise UserError(f"sampler {name!r} ({points[name].value}) cannot be loaded: {error}") from error
     if not isinstance(found, type):
         raise UserError(f"sampler {name!r} must be a class, got {found!r}")
+    own = getattr(found, "name", None)
+    if own != name:
+        raise UserError(f"sampler {name!r} calls itself {own!r}; its `name` must be that of its entry point")
     return found
 
 

@@ -10,7 +10,14 @@ import numpy as np
 from scalenas.genes import check_probability
 from scalenas.search.merit import ranked
 from scalenas.search.samplers.base import Context, Proposal, Sampler
-from scalenas.search.samplers.variation import check_sizes, draw_choices, gene_table, mutation_rates, vary_choices
+from scalenas.search.samplers.variation import (
+    check_sizes,
+    check_whole,
+    draw_choices,
+    gene_table,
+    mutation_rates,
+    vary_choices,
+)
 from scalenas_runtime.canonical import Json
 
 
@@ -38,7 +45,8 @@ class AgingSampler(Sampler):
     mutation: float = 0.02
 
     def __post_init__(self) -> None:
-        check_sizes(population=self.population, sample=self.sample)
+        check_sizes(population=self.population)
+        check_whole(sample=self.sample)
         check_probability("mutation", self.mutation)
 
     def propose(self, context: Context, rng: np.random.Generator) -> Proposal:

@@ -55,10 +55,10 @@ class Nsga2Sampler(Sampler):
 
     def __post_init__(self) -> None:
         check_sizes(least=2, population=self.population)
-        for name in ("crossover", "swapping", "mutation"):
-            value = getattr(self, name)
-            if value is not None:
-                check_probability(name, value)
+        for name in ("crossover", "swapping"):
+            check_probability(name, getattr(self, name))
+        if self.mutation is not None:
+            check_probability("mutation", self.mutation)
 
     def propose(self, context: Context, rng: np.random.Generator) -> Proposal:
         """Returns what NSGA-II asks for next: a uniform draw in the first generation, a child afterwards."""

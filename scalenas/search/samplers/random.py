@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from scalenas.search.samplers.base import Context, Proposal, Sampler
-from scalenas.search.samplers.variation import draw_choices
+from scalenas.search.samplers.variation import check_switch, draw_choices
 from scalenas_runtime.canonical import Json
 
 
@@ -19,11 +19,17 @@ class RandomSampler(Sampler):
     Attributes:
         stratified: Visit the family's groups in turn, so that small and large nets are as frequent as middling ones;
             otherwise, or in a family without groups, every gene is drawn uniformly.
+
+    Raises:
+        UserError: `stratified` is no truth value.
     """
 
     name: ClassVar[str] = "random"
 
     stratified: bool = True
+
+    def __post_init__(self) -> None:
+        check_switch(stratified=self.stratified)
 
     def propose(self, context: Context, rng: np.random.Generator) -> Proposal:
         """Returns a random candidate."""

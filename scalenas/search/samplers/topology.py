@@ -17,6 +17,8 @@ from scalenas.search.samplers.gene_model import REFIT, GeneModel, Similarity, mo
 from scalenas.search.samplers.variation import (
     cells,
     check_sizes,
+    check_switch,
+    check_whole,
     draw_choices,
     draw_from_cell,
     gene_table,
@@ -32,18 +34,20 @@ class TopologySampler(Sampler):
 
     Source: Cheng et al., ScaleNAS: One-Shot Learning of Scale-Aware Representations for Visual Recognition (2020),
     section 3.3. The first candidates come from the family's cells in turn, each a range of depths and odds of a fusion.
-    Beyond the paper, several children are made for a candidate and the one whose predicted figures add most to the
-    front's hypervolume is kept (`offspring=1` is the paper's own way). Predictions are the study's where it has a
-    predictor, and otherwise those of a model over genes that is fitted to the trials so far.
+    Beyond the paper, depths are mutated too, the number of changes varies from child to child, and several children are
+    made for a candidate, of which the one whose predicted figures add most to the front's hypervolume is kept. The
+    paper's own way is `offspring=1, spread=False, mutation=0.5, depth_mutation=0` (its code has 0.2). Predictions are
+    the study's where it has a predictor, and otherwise those of a model over genes that is fitted to the trials so far.
 
     Attributes:
         initial: How many candidates come from cells. None: a tenth of the study's trials, each cell at least once, at
             most 1,000.
         parents: How many of the best trials have children. None: a twentieth of the study's trials, 10 to 100.
         crossover: Probability, per module, to take the second parent's.
-        mutation: Probability of a change per gene with two choices, such as a fusion. The number of changes is drawn
-            between one gene and this share, evenly on a logarithmic scale, so that some children stay close.
+        mutation: Probability of a change per gene with two choices, such as a fusion; 0 changes none.
         depth_mutation: The same for genes with more choices, such as depths.
+        spread: The number of changes is drawn between one gene and these shares, evenly on a logarithmic scale, so that
+            some children stay close; otherwise the probabilities hold as they stand.
         offspring: Children that are made for one candidate; the best by prediction is kept.
         unscreened: Share of the candidates that are taken as they come, so that predictions cannot lock a search in.
 
@@ -58,6 +62,7 @@ class TopologySampler(Sampler):
     crossover: float = 0.25
     mutation: float = 0.1
     depth_mutation: float = 0.1
+    spread: bool = True
     offspring: int = 24
     unscreened: float = 0.1
     _fits: dict[tuple[str, ...], dict[str, GeneModel]] = field(
@@ -65,7 +70,9 @@ class TopologySampler(Sampler):
     )
 
     def __post_init__(self) -> None:
-        check_sizes(initial=self.initial, parents=self.parents, offspring=self.offspring)
+        check_sizes(initial=self.initial, parents=self.parents)
+        check_whole(offspring=self.offspring)
+        check_switch(spread=self.spread)
         for name in ("crossover", "mutation", "depth_mutation", "unscreened"):
             check_probability(name, getattr(self, name))
 
@@ -97,6 +104,7 @@ class TopologySampler(Sampler):
             "crossover": self.crossover,
             "mutation": self.mutation,
             "depth_mutation": self.depth_mutation,
+            "spread": self.spread,
             "offspring": self.offspring,
             "unscreened": self.unscreened,
         }
@@ -105,14 +113,14 @@ class TopologySampler(Sampler):
         table = gene_table(context)
         first, second = (pool[int(rng.integers(len(pool)))] for _ in range(2))
         spec = context.space.crossover(first.spec, second.spec, rng, probability=self.crossover)
-        least = 1 / len(table)
         # Another attempt at a known key goes further.
-        share = float(np.exp(rng.uniform(np.log(least), 0.0))) * (1 + 0.5 * context.attempt)
-        rates = mutation_rates(
-            table, max(least, self.mutation * min(share, 1.0)), max(least, self.depth_mutation * min(share, 1.0))
-        )
-        if context.attempt:
-            rates = {kind: min(1.0, rate * (1 + 0.5 * context.attempt)) for kind, rate in rates.items()}
+        further = 1 + 0.5 * context.attempt
+        switch, other = self.mutation, self.depth_mutation
+        if self.spread:
+            least = 1 / len(table)
+            share = min(1.0, float(np.exp(rng.uniform(np.log(least), 0.0))) * further)
+            switch, other = (max(least, rate * share) if rate else 0.0 for rate in (switch, other))
+        rates = {kind: min(1.0, rate * further) for kind, rate in mutation_rates(table, switch, other).items()}
         spec = context.space.mutate(spec, rng, rates=rates)
         return Proposal(spec, vary_choices(context, (first, second), rng, crossover=0.25, mutation=0.1), "offspring")
 

@@ -99,9 +99,29 @@ def check_sizes(*, least: int = 1, **sizes: int | None) -> None:
     Raises:
         UserError: a size is smaller, or no whole number.
     """
+    check_whole(least=least, **{name: value for name, value in sizes.items() if value is not None})
+
+
+def check_whole(*, least: int = 1, **sizes: object) -> None:
+    """Accepts whole numbers from `least`.
+
+    Raises:
+        UserError: a size is smaller, or no whole number.
+    """
     for name, value in sizes.items():
-        if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+        if not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
             raise UserError(f"{name} is {value!r}; needed is a whole number from {least}")
+
+
+def check_switch(**switches: object) -> None:
+    """Accepts true and false.
+
+    Raises:
+        UserError: a switch is something else.
+    """
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{name} is {value!r}; needed is true or false")
 
 
 def _drawn(gene: Gene, position: float, number: float) -> Scalar:

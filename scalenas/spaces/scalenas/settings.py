@@ -14,6 +14,8 @@ from scalenas_runtime.errors import UserError
 
 MODES: tuple[str, ...] = get_args(UpsampleMode)
 STAGES = 3
+# Far beyond any net that is trained; without an end a small spec file could ask for hours of planning.
+MOST_WIDTH, MOST_BLOCKS = 4096, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,10 @@ def _whole(low: int, high: int | None = None) -> Callable[[str, Json], int]:
 
 
 def _width(name: str, value: Json) -> int:
-    if type(value) is not int or value < 2 or value % 2:
-        raise UserError(f"setting {name} is {value!r}; needed is an even positive number such as 18, 32 or 48")
+    if type(value) is not int or not 2 <= value <= MOST_WIDTH or value % 2:
+        raise UserError(
+            f"setting {name} is {value!r}; needed is an even positive number such as 18, 32 or 48, at most {MOST_WIDTH}"
+        )
     return value
 
 
@@ -109,8 +113,8 @@ def _modules(name: str, value: Json) -> tuple[int, ...]:
     counts = _counts(value)
     if len(counts) != STAGES:
         raise UserError(
-            f"setting {name} is {plain(value)!r}; needed are three positive numbers, modules of stages 2, 3 and 4, "
-            "such as [1, 4, 3]"
+            f"setting {name} is {plain(value)!r}; needed are three numbers from 1 to {MOST_BLOCKS}, modules of stages "
+            "2, 3 and 4, such as [1, 4, 3]"
         )
     return counts
 
@@ -119,7 +123,8 @@ def _depths(name: str, value: Json) -> tuple[int, ...]:
     counts = _counts(value)
     if not counts or list(counts) != sorted(set(counts)):
         raise UserError(
-            f"setting {name} is {plain(value)!r}; needed are positive numbers in rising order such as [2, 3, 4, 5]"
+            f"setting {name} is {plain(value)!r}; needed are numbers from 1 to {MOST_BLOCKS} in rising order such as "
+            "[2, 3, 4, 5]"
         )
     return counts
 
@@ -141,10 +146,10 @@ def _upsample(name: str, value: Json) -> Upsample:
 
 
 def _counts(value: Json) -> tuple[int, ...]:
-    """Returns the positive whole numbers in a list, or nothing where the value is anything else."""
+    """Returns the whole numbers from 1 to `MOST_BLOCKS` in a list, or nothing where the value is anything else."""
     if not isinstance(value, list | tuple):
         return ()
-    counts = tuple(item for item in value if type(item) is int and item > 0)
+    counts = tuple(item for item in value if type(item) is int and 0 < item <= MOST_BLOCKS)
     return counts if len(counts) == len(value) else ()
 
 
@@ -152,7 +157,7 @@ _Reader = tuple[str, Json, Callable[[str, Json], object]]
 _SHARED: dict[str, _Reader] = {
     "width": ("width", 32, _width),
     "modules": ("modules", [1, 4, 3], _modules),
-    "stage1_blocks": ("stage1_blocks", 4, _whole(1)),
+    "stage1_blocks": ("stage1_blocks", 4, _whole(1, MOST_BLOCKS)),
     "depths": ("depths", [2, 3, 4, 5], _depths),
     "fuse_upsample": ("fuse_upsample", Upsample("nearest").to_json(), _upsample),
 }

@@ -145,7 +145,8 @@ class ScaleNasSpace(SearchSpace):
         spec = found.spec()
         task = settings.get("task")
         if any(settings.get(key, spec.settings.get(key)) != spec.settings.get(key) for key in ("modules", "depths")):
-            same = self.pattern({"width": found.width, **settings}, size) if found.width is not None else None
+            own = {"task": spec.settings["task"], "width": found.width}
+            same = self.pattern({**own, **settings}, size) if found.width is not None else None
             if same is not None:
                 return same[1]
         sibling = found.net.siblings.get(task) if isinstance(task, str) else None

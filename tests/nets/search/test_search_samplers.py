@@ -121,6 +121,24 @@ def test_predictions_of_the_study_go_before_the_model_over_genes() -> None:
     assert len(table) == 5
 
 
+def test_the_papers_own_evolution_can_be_had() -> None:
+    study = ran("random")
+    context = Context(SPACE, SETTINGS, INPUTS, {}, study.trials, study.goals, {}, 36, budget=60)
+    plain = get_sampler("topology", initial=1, offspring=1, spread=False, mutation=0, depth_mutation=0, crossover=0)
+    parents = {trial.spec for trial in study.trials}
+    rng = np.random.default_rng(0)
+    assert all(plain.propose(context, rng).spec in parents for _ in range(50))
+    # Depths come from a parent's modules; patterns of fusions, which have four choices here, change at their own rate.
+    fixed = get_sampler("topology", initial=1, offspring=1, spread=False, mutation=0.5, depth_mutation=0)
+    depths = {tuple(trial.spec.genes[f"stage{stage}.depth"] for stage in (2, 3, 4)) for trial in study.trials}
+    seen = [fixed.propose(context, rng).spec.genes for _ in range(50)]
+    for stage in (2, 3, 4):
+        known = {depth[stage - 2] for depth in depths}
+        assert {genes[f"stage{stage}.depth"] for genes in seen} <= known
+    spread = get_sampler("topology", initial=1, offspring=1, mutation=0, depth_mutation=0, crossover=0)
+    assert all(spread.propose(context, rng).spec in parents for _ in range(50))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
@@ -134,6 +152,13 @@ def test_predictions_of_the_study_go_before_the_model_over_genes() -> None:
         ("aging", {"population": True}, "population is True"),
         ("nsga2", {"crossover": -1.0}, "crossover is -1"),
         ("nsga2", {"population": 1}, "population is 1; needed is a whole number from 2"),
+        # What has no "by itself" takes no null either.
+        ("topology", {"offspring": None}, "offspring is None"),
+        ("topology", {"spread": "no"}, "spread is 'no'; needed is true or false"),
+        ("aging", {"sample": None}, "sample is None"),
+        ("nsga2", {"crossover": None}, "crossover is None"),
+        ("nsga2", {"swapping": None}, "swapping is None"),
+        ("random", {"stratified": "nonsense"}, "stratified is 'nonsense'; needed is true or false"),
     ],
 )
 def test_bad_samplers_and_options_are_named(name: str, options: dict[str, Json], text: str) -> None:
@@ -156,6 +181,9 @@ def test_a_sampler_of_another_package_is_found_by_its_entry_point(monkeypatch: p
         get_sampler("broken")
     with pytest.raises(UserError, match="sampler 'odd' must be a class"):
         get_sampler("odd")
+    point = importlib.metadata.EntryPoint("theirs", f"{__name__}:Smallest", "scalenas.samplers")
+    with pytest.raises(UserError, match="sampler 'theirs' calls itself 'mine'"):
+        get_sampler("theirs")
 
 
 class Smallest(Sampler):

@@ -45,6 +45,9 @@ def test_runs_are_made_once_and_collected(tmp_path: Path, capsys: pytest.Capture
     assert macs == sorted(macs)
     assert len(set(macs)) == 3
     assert "minus uniform" in capsys.readouterr().out
+    bench.main([*common, "--only", "groups:1", "--set", "batch=4"])
+    with pytest.raises(UserError, match="holds runs of 2 configurations; give each its own --folder"):
+        bench.main([*common, "--collect"])
     with pytest.raises(UserError, match="is of another configuration; name another --folder"):
         bench.main([*common, "--only", "uniform:0", "--set", "optimiser.lr=0.5"])
 
