@@ -206,6 +206,10 @@ def save_piece(
         reference: Gives the right values, and the graph's inputs under their names.
         config: The candidate's engine.
         tolerance: As in `first_divergence`.
+
+    Raises:
+        UserError: the folder is there.
+        OSError: it cannot be written.
     """
     inputs = values.parents(found.value)
     expected = reference([found.value])[found.value]
@@ -229,7 +233,7 @@ def save_piece(
         found.inputs,
         tuple(node.name for node in part.graph.node),
     )
-    with new_directory(folder, overwrite=True) as target:
+    with new_directory(folder) as target:
         onnx.save(part, target / "piece.onnx")
         np.savez(target / "inputs.npz", allow_pickle=False, **feeds)
         np.savez(target / "expected.npz", allow_pickle=False, **{found.value: expected})

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scalenas_export.demo_pictures import Picture, drawn_picture, run_apart
+from scalenas_export.demo_place import check_folder, claim, distinct
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import MissingExtra, NothingMeetsBudget, UserError
 from scalenas_runtime.targets import EngineConfig, Target
@@ -26,6 +28,7 @@ POSE_WEIGHTS = ("pose-w16", "pose-w8-drawn")
 STREET_WEIGHTS = "seg-w16"
 # The budget, where none is given: this share of what the HRNet member takes.
 BUDGET_SHARE = 1 / 1.3
+DIFFERS = "DIFFERS"
 HEADS = ("net", "role", "accuracy", "95 %", "median ms", "95 %", "p90 ms", "params", "engine MB", "golden pictures")
 
 
@@ -34,7 +37,8 @@ class DemoRequest:
     """What the demo does.
 
     Attributes:
-        folder: Where bundles, pictures and the search's files go; what an earlier demo left there is replaced.
+        folder: Where bundles, pictures and the search's files go: new, empty, or that of an earlier demo, whose files
+            are replaced.
         pose: Weights of the supernet that is searched; None for the first of `POSE_WEIGHTS` that is shipped.
         street: Weights of the supernet whose HRNet member is exported beside; None leaves it out.
         target: Engine, None for the first of `TARGETS` that works here.
@@ -77,12 +81,14 @@ class DemoResult:
         sentences: What the figures mean.
         files: Bundles and overlays, by what they are.
         missed: Why nothing meets the budget; empty where something does.
+        differing: Nets whose engine does not agree with the golden pictures.
     """
 
     rows: tuple[tuple[str, ...], ...]
     sentences: str
     files: dict[str, Path]
     missed: str
+    differing: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """Returns the result as JSON values."""
@@ -91,6 +97,7 @@ class DemoResult:
             "meaning": self.sentences,
             "files": {name: str(path) for name, path in self.files.items()},
             "missed": self.missed,
+            "differing": list(self.differing),
         }
 
 
@@ -101,12 +108,17 @@ def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoR
     """Searches, exports, verifies and runs, and returns what came out.
 
     Raises:
-        UserError: no engine works here, weights are not there, or a picture cannot be read.
+        UserError: no engine works here, weights are not there, a picture cannot be read, the budget is no finite
+            number above 0, or the folder holds files that no demo wrote.
     """
     from scalenas_export.search.report import write_reports
     from scalenas_export.search.wording import meaning, promise
     from scalenas_export.weight_sources import find_weights
 
+    check_folder(request.folder)
+    asked_ms = request.latency_ms
+    if asked_ms is not None and not (isfinite(asked_ms) and asked_ms > 0):
+        raise UserError(f"the budget must be a finite number of milliseconds above 0, got {asked_ms}")
     target = request.target or usable_target(view.note)
     config = EngineConfig(target)
     name = request.pose or shipped_pose()
@@ -115,16 +127,17 @@ def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoR
     for path in request.pictures:
         if not path.is_file():
             raise UserError(f"there is no picture {path}")
+    claim(request.folder)
     view.note("== the HRNet member of the pose supernet")
     member = _export_member(name, pose, request.folder / "pose-hrnet.bundle", target, view)
     took = _headline(member.bundle, config)
-    budget = request.latency_ms or round(took * BUDGET_SHARE, 3)
+    budget = round(took * BUDGET_SHARE, 3) if asked_ms is None else asked_ms
     view.note(
         f"== search: {member.name} takes {took:.3f} ms; at most {budget:g} ms, for at most {request.seconds:.0f} s"
     )
     asked, result = _search(replace(request, pose=name), config, (took, budget), view, stop)
     with closing(result.study):
-        kept = _kept(result) if request.latency_ms is None else promise(asked, result.finalists)
+        kept = _kept(result) if asked_ms is None else promise(asked, result.finalists)
         sentences = "\n".join(part for part in (kept, meaning(asked, result)) if part)
         files = write_reports(asked, result, sentences, note=view.note)
         exported = {name: _verified(path, target) for name, path in result.bundles.items()}
@@ -135,15 +148,29 @@ def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoR
         missed = _missed(asked, result)
     bundles = {"hrnet": member.bundle, **{f"found {name}": path for name, path in result.bundles.items()}}
     files |= bundles
-    shown = [drawn_picture("pose", request.folder), *map(Picture, request.pictures)]
+    shown = _shown("pose", request)
     for name, bundle in bundles.items():
-        for picture in shown:
+        for label, picture in shown.items():
             view.note(f"== {name} on {picture.path.name}, in a process without torch")
-            out = request.folder / f"{bundle.stem}-{picture.path.stem}"
-            files[f"{name} on {picture.path.name}"] = run_apart(bundle, picture, out, str(target))
+            out = request.folder / f"{bundle.stem}-{label}"
+            files[_file_key(name, label, picture)] = run_apart(bundle, picture, out, str(target))
+    differing = [each.name for each in (member, *exported.values()) if each.verdict == DIFFERS]
     if request.street is not None and street is not None:
-        rows.append(_street(request, (request.street, street), config, files, view))
-    return DemoResult(tuple(rows), sentences, files, missed)
+        row = _street(request, (request.street, street), config, files, view)
+        rows.append(row)
+        differing += [row[0]] if row[-1] == DIFFERS else []
+    return DemoResult(tuple(rows), sentences, files, missed, tuple(dict.fromkeys(differing)))
+
+
+def _shown(task: str, request: DemoRequest) -> dict[str, Picture]:
+    """Returns the pictures that nets of a task run on, a drawn one first, by names that are theirs alone."""
+    pictures = [drawn_picture(task, request.folder), *map(Picture, request.pictures)]
+    return dict(zip(distinct(picture.path.stem for picture in pictures), pictures, strict=True))
+
+
+def _file_key(name: str, label: str, picture: Picture) -> str:
+    file = picture.path.name
+    return f"{name} on {file}" if label == picture.path.stem else f"{name} on {file} ({label})"
 
 
 def usable_target(progress: Callable[[str], None]) -> Target:
@@ -272,7 +299,7 @@ def _verified(bundle: Path, target: Target) -> Exported:
     from scalenas_runtime.verify import verify
 
     opened = Bundle.open(bundle)
-    verdict = "verified" if verify(opened, EngineConfig(target)).verdict.passed else "DIFFERS"
+    verdict = "verified" if verify(opened, EngineConfig(target)).verdict.passed else DIFFERS
     size = sum(path.stat().st_size for path in (bundle / "engines").rglob("*") if path.is_file())
     return Exported(opened.manifest.name, bundle, size, verdict)
 
@@ -323,9 +350,9 @@ def _street(
     view.note("== the HRNet member of the street supernet")
     exported = _export_member(*street, request.folder / "street-hrnet.bundle", config.target, view)
     files["street"] = exported.bundle
-    for picture in (drawn_picture("segmentation", request.folder), *map(Picture, request.pictures)):
-        out = request.folder / f"street-{picture.path.stem}"
-        files[f"street on {picture.path.name}"] = run_apart(exported.bundle, picture, out, str(config.target))
+    for label, picture in _shown("segmentation", request).items():
+        out = request.folder / f"street-{label}"
+        files[_file_key("street", label, picture)] = run_apart(exported.bundle, picture, out, str(config.target))
     manifest = Bundle.open(exported.bundle).manifest
     spec = SubnetSpec.from_json(manifest.spec)
     params = get_space(spec.space).cost(spec, counting=LIVE).params

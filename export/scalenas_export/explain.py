@@ -31,6 +31,8 @@ from scalenas_runtime.tasks import PoseRecipe, Recipe
 Picture = NDArray[np.uint8]
 
 LIMIT = 0.5
+# Pixels whose two best classes are equal but for rounding change with anything: fewer than this share tell nothing.
+SHARE = 0.01
 REFERENCE = Target("onnxruntime", "cpu", "fp32")
 
 
@@ -43,7 +45,8 @@ class Step:
         against: What its result is held against.
         moved: Largest move of a joint in pixels of the net's input, or share of pixels whose class changed.
         names: Joints that move by more than half a pixel, or classes that gain or lose pixels.
-        moves: The step moves a joint by more than half a pixel, or changes a pixel's class.
+        moves: The step moves a joint by more than half a pixel, or changes the class of more than 1 % of pixels, or
+            of more pixels than another way of sampling the picture does.
         panel: Both results drawn on the input that differs most, uint8 (h, w, 3), BGR; None where nothing can be drawn.
     """
 
@@ -92,7 +95,9 @@ class Explanation:
         """One sentence: which step it is, or that none moves anything."""
         step, pose = self.first, isinstance(self.recipe, PoseRecipe)
         if step is None:
-            return f"no step moves a joint by more than {LIMIT} px" if pose else "no step changes a pixel's class"
+            if pose:
+                return f"no step moves a joint by more than {LIMIT} px"
+            return f"no step changes the class of more than {SHARE:.0%} of pixels, or of more than sampling does"
         if pose:
             return f"{step.name} is the first step that moves a joint by more than {LIMIT} px ({step.moved:.2f} px)"
         return f"{step.name} is the first step that changes classes ({step.moved:.3%} of pixels)"
@@ -168,11 +173,16 @@ def page(explanation: Explanation, title: str) -> str:
 
 
 class _Comparer:
-    """Follows the joints that the reference finds; all of them where it finds none."""
+    """Follows the joints that the reference finds; all of them where it finds none.
+
+    The first step must be that of pre-processing: the others are held against what it changes.
+    """
 
     def __init__(self, recipe: Recipe, reference: Array) -> None:
         self._recipe = recipe
         self.found: int | None = None
+        # What sampling the picture in another way changes, as a share of pixels.
+        self._noise: float | None = None
         if isinstance(recipe, PoseRecipe):
             self.found = int((reference[..., 2] > recipe.keypoint_threshold).sum())
 
@@ -190,7 +200,9 @@ class _Comparer:
             differ = right != made
             moved, worst = float(differ.mean()), int(differ.mean(axis=(1, 2)).argmax())
             touched = np.union1d(right[differ], made[differ]).tolist()
-            names, moves = tuple(recipe.classes[index] for index in touched), bool(differ.any())
+            names = tuple(recipe.classes[index] for index in touched)
+            moves = moved > SHARE or (self._noise is not None and moved > self._noise)
+            self._noise = moved if self._noise is None else self._noise
         panel = difference_picture(np.asarray(inputs[worst]), right[worst], made[worst], recipe)
         return Step(name, against, moved, names, moves, panel)
 

@@ -13,6 +13,7 @@ from scalenas_export.io_forms import output_name, raw_form
 from scalenas_export.ladder import REFERENCE, Floats, Ladder, golden_pictures, graph_outputs, torch_outputs
 from scalenas_export.onnx_export import to_onnx
 from scalenas_export.packing import Net, Report, Wanted, check_wanted, export_settings, pack, tool_name
+from scalenas_export.recipes import check_output
 from scalenas_export.weight_sources import RANDOM, FoundWeights
 from scalenas_runtime.bundle import Provenance, WeightsEntry
 from scalenas_runtime.canonical import Json
@@ -78,7 +79,7 @@ def export_bundle(request: ExportRequest, *, progress: Callable[[str], None]) ->
         progress: Takes lines about what is going on.
 
     Raises:
-        UserError: a target that is not possible here, weights that do not fit, or a place that is taken.
+        UserError: a target that is not possible here, weights or a recipe that do not fit, or a place that is taken.
         CheckFailed: a rung of the parity ladder failed.
         OSError: the place is read-only or the disk is full.
     """
@@ -86,6 +87,7 @@ def export_bundle(request: ExportRequest, *, progress: Callable[[str], None]) ->
 
     recipe, wanted = request.recipe, request.wanted
     check_wanted(wanted, recipe)
+    check_output(request.spec, recipe)
     report = Report(wanted.out)
     with report.timed("net"):
         source = _prepare(request, progress)

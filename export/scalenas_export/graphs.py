@@ -41,6 +41,11 @@ def dtype_name(value: ValueInfoProto) -> str:
     return str(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name)
 
 
+def opset_version(model: ModelProto) -> int:
+    """Returns the version of ONNX's own operators that a graph uses, 1 where it does not say."""
+    return max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=1)
+
+
 def constants(graph: GraphProto) -> dict[str, NDArray[Any]]:
     """Returns the arrays of all initialisers and Constant nodes by name."""
     from onnx import numpy_helper

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scalenas_export.graph_names import graphs_of
 from scalenas_export.graphs import (
     add_constant,
     constants,
     dtype_name,
+    opset_version,
     prepend,
     set_initialiser,
     static_shape,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 INPUT = "image"
+# The first one with GatherElements, and with a Resize that says where its pixels lie.
+MIN_OPSET = 11
 IO_FORMS = ("raw", "end2end")
 
 
@@ -106,15 +110,22 @@ def end2end_form(raw: ModelProto, recipe: Recipe) -> ModelProto:
     (B, H, W), the class of each input pixel; of equal logits the lowest class wins.
 
     Raises:
-        UserError: the recipe asks for what a graph of one pass cannot carry; see `check_end2end`.
+        UserError: the recipe asks for what a graph of one pass cannot carry (see `check_end2end`), or the graph's
+            opset has no operators for it.
     """
     check_end2end(recipe)
     model = type(raw)()
     model.CopyFrom(raw)
+    opset = opset_version(model)
+    if opset < MIN_OPSET:
+        raise UserError(
+            f"io end2end needs a graph of opset {MIN_OPSET} or newer, this one is of opset {opset}; use --io raw, or "
+            "export it again"
+        )
     if isinstance(recipe, PoseRecipe):
-        _decode_pose(model.graph, recipe)
+        _decode_pose(model.graph, recipe, opset)
     else:
-        _decode_segmentation(model.graph, recipe)
+        _decode_segmentation(model.graph, recipe, opset)
     return model
 
 
@@ -166,10 +177,11 @@ def _one(values: Iterable[ValueInfoProto], what: str) -> None:
 
 def _fold_into_weights(graph: GraphProto, name: str, order: NDArray[np.int64], std: NDArray[np.float64]) -> bool:
     """Permutes and scales the weights of all readers of `name` if they are convolutions that allow it."""
-    readers = [node for node in graph.node if name in node.input]
+    readers = [node for inner in graphs_of(graph) for node in inner.node if name in node.input]
     initialisers = {item.name for item in graph.initializer}
     weights = [node.input[1] for node in readers if _plain_convolution(node) and node.input[1] in initialisers]
-    shared = any(sum(weight in node.input for node in graph.node) > 1 for weight in weights)
+    users = [node for inner in graphs_of(graph) for node in inner.node]
+    shared = any(sum(weight in node.input for node in users) > 1 for weight in weights)
     if len(weights) != len(readers) or shared:
         return False
     arrays = constants(graph)
@@ -187,10 +199,11 @@ def _plain_convolution(node: NodeProto) -> bool:
 
 
 def _redirect(graph: GraphProto, old: str, new: str) -> None:
-    for node in graph.node:
-        for index, value in enumerate(node.input):
-            if value == old:
-                node.input[index] = new
+    for inner in graphs_of(graph):
+        for node in inner.node:
+            for index, value in enumerate(node.input):
+                if value == old:
+                    node.input[index] = new
 
 
 class _Nodes:
@@ -211,14 +224,17 @@ class _Nodes:
         return add_constant(self._graph, f"decode.{name}", np.array(value, kind))
 
 
-def _decode_pose(graph: GraphProto, recipe: PoseRecipe) -> None:
+def _decode_pose(graph: GraphProto, recipe: PoseRecipe, opset: int) -> None:
     from onnx import TensorProto, helper
 
     (output,) = graph.output
     batch, joints, _, width = static_shape(output)
     nodes = _Nodes(graph)
     flat = nodes.add("Reshape", [output.name, nodes.constant("flat", [0, 0, -1])], "flat")
-    score = nodes.add("ReduceMax", [flat, nodes.constant("last", [2])], "score", keepdims=1)
+    if opset < 18:  # axes became an input
+        score = nodes.add("ReduceMax", [flat], "score", axes=[2], keepdims=1)
+    else:
+        score = nodes.add("ReduceMax", [flat, nodes.constant("last", [2])], "score", keepdims=1)
     best = nodes.add("ArgMax", [flat], "best", axis=2, keepdims=1)
     # A map without a value above 0 gives (0, 0), as in the runtime.
     found = nodes.add("Greater", [score, nodes.constant("zero", 0, np.float32)], "found")
@@ -264,7 +280,7 @@ def _quarter(nodes: _Nodes, values: tuple[str, str, str], axis: str, step: int) 
     return nodes.add("Mul", [slope, nodes.constant("quarter", 0.25, np.float32)], f"{axis}_quarter")
 
 
-def _decode_segmentation(graph: GraphProto, recipe: SegmentationRecipe) -> None:
+def _decode_segmentation(graph: GraphProto, recipe: SegmentationRecipe, opset: int) -> None:
     from onnx import TensorProto, helper
 
     (output,) = graph.output
@@ -272,11 +288,13 @@ def _decode_segmentation(graph: GraphProto, recipe: SegmentationRecipe) -> None:
     factors = np.array([1, 1, recipe.height / height, recipe.width / width], np.float32)
     mode = "align_corners" if recipe.align_corners else "half_pixel"
     name = output_name(recipe, "end2end")
+    # The region of interest may be left out since opset 13.
+    region = "" if opset >= 13 else add_constant(graph, "decode.region", np.empty(0, np.float32))
     graph.node.extend(
         [
             helper.make_node(
                 "Resize",
-                [output.name, "", add_constant(graph, "decode.factors", factors)],
+                [output.name, region, add_constant(graph, "decode.factors", factors)],
                 ["decode/upsampled"],
                 "decode/Resize",
                 mode="linear",

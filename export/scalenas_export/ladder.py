@@ -40,6 +40,7 @@ from scalenas_runtime.parity import (
 from scalenas_runtime.session import Array, Session
 from scalenas_runtime.targets import EngineConfig, Target
 from scalenas_runtime.tasks import PoseRecipe, Recipe
+from scalenas_runtime.verify import slot_outputs
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +56,8 @@ Culprit = Callable[[int], str]
 # What every graph is held against: fp32, on the engine that changes a graph least.
 REFERENCE = EngineConfig(Target("onnxruntime", "cpu", "fp32"))
 MOST_PICTURES = 64
+# Nets of one or two joints get more pictures, until there are so many joints in them.
+MOST_JOINTS = 160
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class Ladder:
         *,
         tolerance: Tolerance,
         stage: Stage = "undecoded",
+        heatmaps: Array | None = None,
         culprit: Culprit | None = None,
     ) -> Rung:
         """Adds a rung and returns it.
@@ -93,24 +97,31 @@ class Ladder:
             outputs: Of the reference and of the candidate, pictures first.
             tolerance: How far they may be apart.
             stage: What the outputs are.
+            heatmaps: What keypoints of the reference were decoded from; see `Comparer.update`.
             culprit: Says where a failure comes from; takes the index of the worst picture.
 
         Raises:
-            CheckFailed: the two are further apart; the text says why and where.
+            CheckFailed: the two are further apart; the text says why and, where that could be found out, where.
         """
-        comparison, verdict = self.compare(*outputs, tolerance=tolerance, stage=stage)
+        comparison, verdict = self.compare(*outputs, tolerance=tolerance, stage=stage, heatmaps=heatmaps)
         self.add(name, sides, comparison, tolerance, verdict)
         if not verdict.passed:
-            where = f"; {culprit(comparison.worst)}" if culprit else ""
+            where = _located(culprit, comparison.worst % len(self.pictures)) if culprit else ""
             raise CheckFailed(f"{name}: {sides[1]} does not agree with {sides[0]}: {'; '.join(verdict.reasons)}{where}")
         return self.rungs[-1]
 
     def compare(
-        self, reference: Array, candidate: Array, *, tolerance: Tolerance, stage: Stage = "undecoded"
+        self,
+        reference: Array,
+        candidate: Array,
+        *,
+        tolerance: Tolerance,
+        stage: Stage = "undecoded",
+        heatmaps: Array | None = None,
     ) -> tuple[Comparison, Verdict]:
         """Returns how far two outputs are apart and what the tolerance makes of it; adds no rung."""
         comparer = Comparer(self.recipe, stage=stage)
-        comparer.update(reference, candidate)
+        comparer.update(reference, candidate, heatmaps=heatmaps)
         comparison = comparer.result()
         return comparison, judge(comparison, tolerance)
 
@@ -196,7 +207,7 @@ class Ladder:
             return (
                 "no single node: the outputs agree once inner values are handed out, so a fusion of the engine differs"
             )
-        folder = self.failures / rung.replace("/", "-").replace(":", "-").replace(" ", "-")
+        folder = _unused(self.failures / rung.replace("/", "-").replace(":", "-").replace(" ", "-"))
         found = save_piece(folder, values, found, reference=reference, config=config, tolerance=tolerance)
         return f"{found}; the smallest failing piece ({len(found.piece)} nodes) is in {folder}"
 
@@ -204,8 +215,8 @@ class Ladder:
 def golden_pictures(recipe: Recipe, run: Callable[[Pictures], Floats], *, seed: int = SEED) -> tuple[Pictures, Floats]:
     """Returns drawn pictures (n, H, W, 3) and their fp32 outputs: enough for the task's agreement to be judged.
 
-    Segmentation takes 4. Pose takes 16, and further ones, up to 64, until 100 joints have a peak of at least 0.2;
-    a net that finds none in the first 16 gets no more.
+    Segmentation takes 4. Pose takes 16, and further ones, up to 64 (or as many as have 160 joints), until 100 joints
+    have a peak of at least 0.2; a net that finds none in the first 16 gets no more.
 
     Args:
         recipe: What the net sees.
@@ -219,7 +230,8 @@ def golden_pictures(recipe: Recipe, run: Callable[[Pictures], Floats], *, seed: 
         return chosen, run(chosen)
     drawn = pictures(recipe, seed=seed, count=POSE_COUNT)
     outputs = run(drawn)
-    while len(drawn) < MOST_PICTURES:
+    most = max(MOST_PICTURES, -(-MOST_JOINTS // len(recipe.joints)))
+    while len(drawn) < most:
         informative = int((outputs.max(axis=(2, 3)) >= PEAK).sum())
         if informative == 0 or informative >= MIN_JOINTS:
             break
@@ -241,15 +253,12 @@ def torch_outputs(net: Callable[[torch.Tensor], torch.Tensor], pictures: Picture
 
 
 def session_outputs(session: Session, pictures: Pictures) -> Array:
-    """Returns the one output of a session for all pictures; the last batch is filled up with its last picture."""
-    (given,), (made,) = session.inputs, session.outputs
-    batch = given.shape[0]
-    parts = []
-    for start in range(0, len(pictures), batch):
-        chunk = pictures[start : start + batch]
-        whole = np.concatenate([chunk, np.repeat(chunk[-1:], batch - len(chunk), axis=0)])
-        parts.append(session.run({given.name: np.ascontiguousarray(whole)})[made.name][: len(chunk)])
-    return np.concatenate(parts)
+    """Returns the one output of a session for all pictures, and for those that fill up the last batch.
+
+    Pictures begin anew until the last batch is full, so that every slot of a batch is seen at work: the n-th output is
+    that of picture `n % len(pictures)`.
+    """
+    return np.stack([output for _, output in slot_outputs(session, pictures)])
 
 
 def graph_outputs(model: ModelProto, config: EngineConfig, pictures: Pictures) -> Array:
@@ -284,10 +293,30 @@ def rung_line(rung: Rung) -> str:
         parts.append(f"joint shift p99 {figures.joint_shift_p99:.3f} px ({figures.joints} joints)")
     if figures.class_agreement is not None:
         parts.append(f"classes agree {figures.class_agreement:.3%}")
+    if figures.score_error is not None:
+        parts.append(f"scores {figures.score_error:.2e}")
     verdict = "ok" if rung.verdict.passed else "FAILED"
-    if rung.verdict.passed and not rung.verdict.informative:
-        verdict = "ok, joints not informative" if figures.joints is not None else "ok"
+    if rung.verdict.passed and not rung.verdict.informative and figures.joints is not None:
+        blind = figures.stage == "decoded" and figures.score_error is None
+        verdict = "ok, nothing judged" if blind else "ok, joints not informative"
     return f"{rung.name:<38} {verdict}: {', '.join(parts) or 'nothing to judge'}"
+
+
+def _unused(folder: Path) -> Path:
+    """Returns a folder that is not there: the one asked for, or that with a number. Evidence is never replaced."""
+    free, number = folder, 1
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
+def _located(culprit: Culprit, picture: int) -> str:
+    """Returns where a failure comes from; what goes wrong in the search must not hide the failure itself."""
+    try:
+        return f"; {culprit(picture)}"
+    except Exception as error:
+        return f" (could not be located: {' '.join(str(error).split()) or type(error).__name__})"
 
 
 def _is_convolution(module: nn.Module) -> bool:

@@ -10,13 +10,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Literal
 
-from scalenas_export.graphs import dtype_name, static_shape, with_batch
+import numpy as np
+
+from scalenas_export.graphs import dtype_name, opset_version, static_shape, with_batch
 from scalenas_export.io_forms import check_end2end, end2end_form
 from scalenas_export.ladder import REFERENCE, Culprit, Floats, Ladder, graph_outputs, session_outputs
 from scalenas_export.simplify import TOLERANCE, simplify
 from scalenas_runtime.backends import get_backend
 from scalenas_runtime.bundle import BundleContents, ModelFile, Provenance, model_api_keys, write_bundle
 from scalenas_runtime.bundle.engines import FILES, build_engine, place_of
+from scalenas_runtime.bundle.places import check_place
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import file_sha256
@@ -100,7 +103,7 @@ def check_wanted(wanted: Wanted, recipe: Recipe) -> None:
 
     Raises:
         UserError: no target; a target whose backend, device or precision is not here; a form that cannot carry the
-            recipe; a batch size out of range; or `out` exists.
+            recipe; a batch size out of range; or `out` is taken.
         OSError: nothing can be written beside `out`.
     """
     check_targets(wanted.targets)
@@ -108,8 +111,7 @@ def check_wanted(wanted: Wanted, recipe: Recipe) -> None:
         raise UserError(f"batch {wrong[0]} is outside 1..1024")
     if "end2end" in wanted.io:
         check_end2end(recipe)
-    if wanted.out.exists() and not wanted.overwrite:
-        raise UserError(f"{wanted.out} exists already; name another place or pass --overwrite")
+    check_place(wanted.out, overwrite=wanted.overwrite)
     wanted.out.parent.mkdir(parents=True, exist_ok=True)
     Path(mkdtemp(prefix=f".{wanted.out.name}.", dir=wanted.out.parent)).rmdir()
 
@@ -142,7 +144,7 @@ def pack(net: Net, ladder: Ladder, wanted: Wanted, report: Report) -> Report:
 
     Raises:
         CheckFailed: a rung of the ladder failed.
-        UserError: an engine refuses the graph, or no batch of that size is possible.
+        UserError: an engine refuses the graph, no batch of that size or no form is possible, or a graph is not valid.
         OSError: the place is read-only or the disk is full.
     """
     model = _simplified(net.raw, ladder, report)
@@ -185,7 +187,7 @@ def export_settings(model: ModelProto, wanted: Wanted, packages: tuple[str, ...]
     from importlib.metadata import version
 
     return {
-        "opset": next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx")),
+        "opset": opset_version(model),
         "ir_version": model.ir_version,
         "io": list(wanted.io),
         "batches": sorted({1, *wanted.batches}),
@@ -234,7 +236,11 @@ def _graphs(
         outputs = tuple(TensorSpec(item.name, dtype_name(item), static_shape(item)) for item in graph.graph.output)
         path = folder / f"graph-{batch}-{io}.onnx"
         path.write_bytes(graph.SerializeToString(deterministic=True))
-        onnx.checker.check_model(str(path))
+        try:
+            onnx.checker.check_model(str(path))
+        except onnx.checker.ValidationError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"the graph of batch {batch} and io {io} is not valid ONNX: {reason}") from None
         file = ModelFile(path, inputs, outputs, batch, io)
         report.sizes[file.name] = path.stat().st_size
         files.append(file)
@@ -279,15 +285,16 @@ def _engines(
 def _climb(
     net: Net, ladder: Ladder, label: str, config: EngineConfig, outputs: Array, *, culprit: Culprit | None = None
 ) -> None:
-    """Compares an engine's outputs undecoded, where it gives them, then decoded."""
+    """Compares an engine's outputs, one for each slot of its batches, undecoded where it gives them, then decoded."""
+    expected = net.outputs[np.arange(len(outputs)) % len(net.outputs)]
     tolerance = tolerance_of(config.target.precision)
     sides = (net.reference, label)
     results = outputs
     if config.io == "raw":
-        ladder.climb(label, sides, (net.outputs, outputs), tolerance=tolerance, culprit=culprit)
+        ladder.climb(label, sides, (expected, outputs), tolerance=tolerance, culprit=culprit)
         results = decode_outputs(outputs, ladder.recipe)
-    right = decode_outputs(net.outputs, ladder.recipe)
-    ladder.climb(label, sides, (right, results), tolerance=tolerance, stage="decoded")
+    right = decode_outputs(expected, ladder.recipe)
+    ladder.climb(label, sides, (right, results), tolerance=tolerance, stage="decoded", heatmaps=expected)
 
 
 def _record(net: Net, wanted: Wanted, report: Report) -> Json:

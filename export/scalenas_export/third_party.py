@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scalenas_export.calibration import normalised_array
+from scalenas_export.graph_names import free_reserved_names, rename
 from scalenas_export.graphs import drop_unused, dtype_name, static_shape
 from scalenas_export.io_forms import INPUT, check_forms, output_name, raw_form
 from scalenas_export.ladder import (
@@ -21,10 +22,10 @@ from scalenas_export.ladder import (
     graph_outputs,
     run_graph,
 )
+from scalenas_export.model_files import model_digest
 from scalenas_export.packing import Net, Report, Wanted, check_wanted, export_settings, pack, tool_name
 from scalenas_runtime.bundle import Provenance, WeightsEntry
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.files import file_sha256
 from scalenas_runtime.parity import tolerance_of
 from scalenas_runtime.tasks import Recipe
 
@@ -87,7 +88,7 @@ def bundle_model(request: BundleRequest, *, progress: Callable[[str], None]) -> 
         ladder.climb(
             "input form", (reference, "the graph over pictures"), (outputs, made), tolerance=tolerance_of("fp32")
         )
-    sha256 = file_sha256(request.model)
+    sha256 = model_digest(request.model)
     provenance = Provenance(
         tool=tool_name(),
         weights=WeightsEntry(source=request.model.name, licence=request.licence, digest=sha256),
@@ -99,6 +100,8 @@ def bundle_model(request: BundleRequest, *, progress: Callable[[str], None]) -> 
 
 def read_model(path: Path, recipe: Recipe, *, output: str | None = None) -> ModelProto:
     """Returns an ONNX file as a graph of one picture, with every size fixed to the recipe's.
+
+    None of its values has a name that our input and output forms use.
 
     Raises:
         UserError: the file is no ONNX graph, or its input or output is not what the recipe needs.
@@ -134,6 +137,7 @@ def read_model(path: Path, recipe: Recipe, *, output: str | None = None) -> Mode
         ) from None
     static_shape(inferred.graph.output[0])
     del inferred.graph.value_info[:]
+    free_reserved_names(inferred)
     return inferred
 
 
@@ -177,11 +181,5 @@ def _fix_sizes(value: ValueInfoProto, path: Path, recipe: Recipe) -> None:
 def _name_values(model: ModelProto, recipe: Recipe) -> None:
     """Gives input and output the names that our clients look for, in place."""
     graph = model.graph
-    for value, name in ((graph.input[0], INPUT), (graph.output[0], output_name(recipe))):
-        old = value.name
-        for node in graph.node:
-            for names in (node.input, node.output):
-                for index, each in enumerate(names):
-                    if each == old:
-                        names[index] = name
-        value.name = name
+    wanted = {graph.input[0].name: INPUT, graph.output[0].name: output_name(recipe)}
+    rename(model, {old: new for old, new in wanted.items() if old != new})

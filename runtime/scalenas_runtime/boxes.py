@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +43,38 @@ class Detections:
         return len(self.boxes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What a file says of the picture that boxes belong to: `file_name` or `image_id` as they stand there."""
+
+    kind: Literal["name", "id"]
+    text: str
+
+    @property
+    def short(self) -> str:
+        """The part by which frames ask: the name without folders, the id without leading zeros."""
+        plain = Path(self.text).name if self.kind == "name" else _plain_number(self.text)
+        return f"{self.kind}:{plain}"
+
+    def likeness(self, frame: Frame) -> int:
+        """Returns how well one of several keys of the same `short` fits a frame; higher is better."""
+        if self.kind == "id":
+            stem = str(frame.index) if frame.path is None else frame.path.stem
+            return int(self.text == stem)
+        own = Path(self.text).parts[::-1]
+        asked = Path(frame.name if frame.path is None else frame.path.absolute()).parts[::-1]
+        pairs = zip(own, asked, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 @dataclass(slots=True)
 class BoxFile:
     """The person boxes of a COCO detections file, picture by picture.
 
     An entry belongs to a picture when its `file_name` is the picture's file name, or else when its `image_id` is the
     picture's file name without suffix, as text or as a number (397133 belongs to 000000397133.jpg); for videos and
-    cameras `image_id` is the frame's index from 0. In a COCO annotation file, `images` gives the file names.
+    cameras `image_id` is the frame's index from 0. In a COCO annotation file, `images` gives the file names. Of file
+    names that differ in their folders alone, a picture takes the one that shares most folders with its own path.
 
     Attributes:
         path: The file.
@@ -59,16 +85,36 @@ class BoxFile:
     path: Path
     count: int
     other_categories: int
-    _by_key: Mapping[str, Detections]
-    _used: set[str] = field(default_factory=set)
+    _by_key: Mapping[_Key, Detections]
+    _used: set[_Key] = field(default_factory=set)
+    _by_short: dict[str, list[_Key]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in self._by_key:
+            self._by_short.setdefault(key.short, []).append(key)
 
     def of(self, frame: Frame) -> Detections:
-        """Returns the frame's boxes; a frame that the file does not name has none."""
-        for key in _keys(frame):
-            if key in self._by_key:
+        """Returns the frame's boxes; a frame that the file does not name has none.
+
+        Raises:
+            UserError: several names or ids of the file fit the frame equally well.
+        """
+        for short in _shorts(frame):
+            if short in self._by_short:
+                key = self._closest(self._by_short[short], frame)
                 self._used.add(key)
                 return self._by_key[key]
         return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+    def _closest(self, keys: list[_Key], frame: Frame) -> _Key:
+        ranks = [key.likeness(frame) for key in keys]
+        best = [key for key, rank in zip(keys, ranks, strict=True) if rank == max(ranks)]
+        if len(best) > 1:
+            raise UserError(
+                f"{self.path}: {best[0].text} and {best[1].text} both fit {frame.path or frame.name}; name the "
+                "pictures by paths that tell them apart"
+            )
+        return best[0]
 
     @property
     def unused(self) -> int:
@@ -155,17 +201,17 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
-def _key_of_entry(entry: Mapping[str, Any], names: Mapping[str, str], where: str) -> str:
+def _key_of_entry(entry: Mapping[str, Any], names: Mapping[str, str], where: str) -> _Key:
     image = entry.get("image_id")
     name = entry.get("file_name", names.get(str(image)))
     if isinstance(name, str):
-        return "name:" + Path(name).name
+        return _Key("name", name)
     if not isinstance(image, int | str) or isinstance(image, bool):
         raise UserError(f"{where}: image_id must be a number or text (or give file_name), got {image!r}")
-    return f"id:{_plain_number(str(image))}"
+    return _Key("id", str(image))
 
 
-def _keys(frame: Frame) -> tuple[str, ...]:
+def _shorts(frame: Frame) -> tuple[str, ...]:
     if frame.path is None:
         return (f"id:{frame.index}", f"name:{frame.name}")
     return (f"name:{frame.path.name}", f"id:{_plain_number(frame.path.stem)}")

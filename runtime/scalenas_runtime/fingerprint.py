@@ -112,7 +112,7 @@ def _cpu() -> dict[str, Json]:
     return {
         "model": cpu_model(),
         "flags": list(cpu_flags()),
-        "physical_cores": _physical_cores(),
+        "physical_cores": physical_cores(),
         "logical_cores": os.cpu_count(),
         "affinity": cpu_affinity(),
         "quota": cpu_quota(),
@@ -121,7 +121,8 @@ def _cpu() -> dict[str, Json]:
     }
 
 
-def _physical_cores() -> int | None:
+def physical_cores() -> int | None:
+    """Returns the processor's cores, two hardware threads counted once; None where the system does not tell."""
     cores = set(re.findall(r"physical id\s*: (\d+).*?core id\s*: (\d+)", _read("/proc/cpuinfo"), re.DOTALL))
     return len(cores) or None
 

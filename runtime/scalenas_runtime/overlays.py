@@ -12,7 +12,7 @@ import numpy as np
 
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.files import write_bytes, write_text
+from scalenas_runtime.files import utf8_path, write_bytes, write_text
 from scalenas_runtime.pictures import Picture, quiet_opencv
 from scalenas_runtime.results import PoseResult, SegmentationResult
 from scalenas_runtime.sources import Frame
@@ -67,7 +67,7 @@ def run_frames(
         OSError: the folder is read-only or the disk is full.
     """
     report = RunReport()
-    video = _Video(folder / "overlay.mp4", rate or _RATE)
+    video = _Video(folder / "overlay.mp4", _writable_rate(rate or _RATE))
     try:
         for frame in frames:
             result = analyse(frame)
@@ -132,6 +132,11 @@ def _encode(suffix: str, picture: Picture, options: list[int]) -> bytes:
     return data.tobytes()
 
 
+def _writable_rate(rate: float) -> float:
+    # MPEG-4 counts time in at most 65535 ticks a second, and OpenCV takes a tick for every decimal that it sees.
+    return max(0.01, round(rate, 2 if rate <= 65 else 1))
+
+
 class _Video:
     """An MP4 file that opens with the first frame, in its size."""
 
@@ -147,7 +152,7 @@ class _Video:
             self._size = (picture.shape[1], picture.shape[0])
             with quiet_opencv():
                 code = cv2.VideoWriter.fourcc(*"mp4v")
-                self._writer = cv2.VideoWriter(str(self.path), code, self._rate, self._size)
+                self._writer = cv2.VideoWriter(utf8_path(self.path), code, self._rate, self._size)
             if not self._writer.isOpened():
                 raise UserError(f"{self.path} cannot be written as an MP4 video of {self._size[0]} x {self._size[1]}")
         if (picture.shape[1], picture.shape[0]) != self._size:

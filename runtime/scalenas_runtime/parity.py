@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.keypoint_parity import SMALLEST_RANGE, KeypointParity
 from scalenas_runtime.records import Record
 from scalenas_runtime.session import Array
 from scalenas_runtime.tasks import PoseRecipe, Recipe, SegmentationRecipe
@@ -20,7 +21,6 @@ from scalenas_runtime.tasks import PoseRecipe, Recipe, SegmentationRecipe
 Stage = Literal["undecoded", "decoded"]
 PEAK = 0.2
 MIN_JOINTS = 100
-SMALLEST_RANGE = float(np.finfo(np.float32).tiny)
 
 
 class Tolerance(Record, frozen=True):
@@ -53,7 +53,7 @@ class Comparison(Record, frozen=True):
 
     Attributes:
         stage: What was compared: `undecoded` outputs, or results `decoded` by the task.
-        pictures: Number of pictures.
+        pictures: Number of pictures; one that fills up a batch counts again.
         elements: Number of output values.
         max_abs: Largest absolute difference over values that are finite on both sides.
         reference_range: Maximum minus minimum of the reference's finite values.
@@ -63,6 +63,10 @@ class Comparison(Record, frozen=True):
         joints: Joints whose reference peak is at least 0.2 (pose; None otherwise).
         joint_shift_p50, joint_shift_p99, joint_shift_max: Distance between both decoded positions of those
             joints, heatmap pixels; None where no joint counts. A percentile is the next larger sample.
+        score_error: Largest difference of a decoded score, over the range of the reference's heatmaps, or of its
+            scores and 0 where no heatmaps were given (decoded pose; None otherwise).
+        peak_shortfall: How far the reference's heatmaps lie, at the pixels that the candidate decoded, below their
+            peaks at most, over their range (pose decoded by `argmax` or `quarter` with heatmaps; None otherwise).
         pixels: Pixels of the class maps compared (segmentation; None otherwise).
         class_agreement: Share of those whose class agrees, 0..1.
         worst: Index of the picture that agrees least: not finite, then by the task's measure, then by absolute
@@ -82,6 +86,8 @@ class Comparison(Record, frozen=True):
     joint_shift_p50: float | None = None
     joint_shift_p99: float | None = None
     joint_shift_max: float | None = None
+    score_error: float | None = None
+    peak_shortfall: float | None = None
     pixels: int | None = None
     class_agreement: float | None = None
     worst: int = 0
@@ -145,20 +151,29 @@ class Comparer:
         self._nonfinite = [0, 0]
         self._damaged: list[bool] = []
         self._shifts: list[NDArray[np.float64]] = []
+        self._scores = KeypointParity(recipe) if isinstance(recipe, PoseRecipe) and stage == "decoded" else None
         self._agreeing: list[int] = []
         self._pixels = 0
 
-    def update(self, reference: Array, candidate: Array) -> None:
+    def update(self, reference: Array, candidate: Array, *, heatmaps: Array | None = None) -> None:
         """Takes in the outputs of one or more pictures, first axis pictures.
+
+        Args:
+            reference: What counts as right.
+            candidate: The same shape and dtype.
+            heatmaps: For decoded keypoints: the heatmaps (N, K, h, w) that the reference was decoded from. With them
+                scores and places are judged however few joints there are.
 
         Raises:
             ValueError: the two differ in shape or dtype, or do not fit the recipe.
         """
         self._check(reference, candidate)
-        for one, other in zip(reference, candidate, strict=True):
+        for index, (one, other) in enumerate(zip(reference, candidate, strict=True)):
             finite = self._values(one, other)
             if isinstance(self._recipe, PoseRecipe):
                 self._shifts.append(self._joint_shift(one, other, self._recipe) if finite else np.empty(0))
+                if self._scores is not None and finite:
+                    self._scores.update(one, other, None if heatmaps is None else heatmaps[index])
             elif isinstance(self._recipe, SegmentationRecipe):
                 self._agreeing.append(self._agreement(one, other, self._recipe) if finite else 0)
                 self._pixels += self._recipe.height * self._recipe.width
@@ -191,6 +206,8 @@ class Comparer:
             joint_shift_p50=_quantile(shifts, 0.5),
             joint_shift_p99=_quantile(shifts, 0.99),
             joint_shift_max=_quantile(shifts, 1.0),
+            score_error=None if self._scores is None else self._scores.error,
+            peak_shortfall=None if self._scores is None else self._scores.shortfall,
             pixels=self._pixels or None,
             class_agreement=sum(self._agreeing) / self._pixels if self._pixels else None,
             worst=self._worst(),
@@ -296,8 +313,9 @@ def tolerance_of(precision: str) -> Tolerance:
 def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
     """Returns whether the figures are within tolerance, and for each that is not (or cannot be judged) why.
 
-    Decoded results are judged by the task's agreement alone: the position of a joint that is not there, or the
-    number of a class, has no range that an error could be relative to.
+    Decoded results are judged by the task's agreement: the position of a joint that is not there, or the number of a
+    class, has no range that an error could be relative to. Scores have one, and so has what a heatmap loses beside its
+    peak; there two errors of the tolerance's size may add up.
     """
     failed: list[str] = []
     if comparison.nonfinite_reference or comparison.nonfinite_candidate:
@@ -312,6 +330,14 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
             f"relative error {comparison.relative:.3g} exceeds {tolerance.relative:g} "
             f"(largest difference {comparison.max_abs:.3g}, range of the reference {comparison.reference_range:.3g})"
         )
+    score, shortfall = comparison.score_error, comparison.peak_shortfall
+    if score is not None and not score <= tolerance.relative:
+        failed.append(f"score error {score:.3g} exceeds {tolerance.relative:g} of the heatmaps' range")
+    if shortfall is not None and not shortfall <= 2 * tolerance.relative:
+        failed.append(
+            f"a joint lies where its heatmap is {shortfall:.3g} of the heatmaps' range below its peak; "
+            f"{2 * tolerance.relative:g} is allowed"
+        )
     unjudged: list[str] = []
     if comparison.class_agreement is not None:
         if not comparison.class_agreement >= tolerance.class_agreement:
@@ -324,7 +350,7 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
     elif comparison.joints < MIN_JOINTS or comparison.joint_shift_p99 is None:
         unjudged.append(
             f"not informative: {comparison.joints} joints have a reference peak of at least {PEAK}, {MIN_JOINTS} are "
-            f"needed; {'only the relative error' if undecoded else 'nothing'} was judged"
+            f"needed; {_judged(comparison)} judged"
         )
     elif not comparison.joint_shift_p99 <= tolerance.joint_shift_p99:
         failed.append(
@@ -332,6 +358,15 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
             f"({comparison.joints} joints, largest {comparison.joint_shift_max or 0.0:.3g})"
         )
     return Verdict(passed=not failed, informative=not unjudged, reasons=(*failed, *unjudged))
+
+
+def _judged(comparison: Comparison) -> str:
+    """Returns what is judged of a comparison of heatmaps or keypoints with few joints."""
+    if comparison.stage == "undecoded":
+        return "only the relative error was"
+    if comparison.score_error is None:
+        return "nothing was"
+    return "only the scores were" if comparison.peak_shortfall is None else "only scores and peaks were"
 
 
 def agreement_text(comparison: Comparison) -> str:

@@ -13,15 +13,20 @@ FORMATS = ("JPEG", "PNG", "BMP", "WebP", "TIFF", "GIF", "PNM")
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PNM = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
+_PNM_MAXIMUM = re.compile(rb"(?:\s|#[^\n]*\n)*(\d+)\s")
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the first bytes of a picture say: format (one of `FORMATS`), width and height in pixels as stored."""
+    """What the first bytes of a picture say: format (one of `FORMATS`), width and height in pixels as stored.
+
+    `maximum` is the value of white, where the format says it (PNM) and OpenCV's decoder leaves it to its caller.
+    """
 
     format: str
     width: int
     height: int
+    maximum: int | None = None
 
 
 def read_header(data: bytes) -> Header:
@@ -120,7 +125,17 @@ def _pnm(data: bytes) -> Header:
     found = _PNM.match(data[:4096])
     if found is None:
         raise ValueError("is damaged: a PNM without width and height")
-    return Header("PNM", int(found[2]), int(found[3]))
+    size = int(found[2]), int(found[3])
+    if found[1] in b"14":  # black and white
+        return Header("PNM", *size)
+    white = _PNM_MAXIMUM.match(data[:4096], found.end())
+    if white is None or not 0 < int(white[1]) < 65536:
+        raise ValueError(
+            f"is damaged: a PNM with the maximum {'none' if white is None else int(white[1])}, not 1..65535"
+        )
+    # OpenCV scales text of up to 8 bits itself, and nothing else.
+    scaled = found[1] in b"23" and int(white[1]) < 256
+    return Header("PNM", *size, None if scaled else int(white[1]))
 
 
 def _little24(data: bytes, position: int) -> int:

@@ -1,8 +1,9 @@
 """Pictures as the runtime takes them: uint8 (H, W, 3), BGR, from files, bytes or arrays, by one stated rule.
 
 The rule: grey becomes three equal channels; alpha is dropped, colours stay as stored (as OpenCV and PIL's
-`convert("RGB")` do); 16 bits become 8 by dividing by 257 and rounding; EXIF orientation is applied; of several
-pages or frames the first is taken. Floating-point pictures are refused, because their range is not known.
+`convert("RGB")` do); 16 bits become 8 by dividing by 257 and rounding; a PNM's stated maximum is white; EXIF
+orientation is applied; of several pages or frames the first is taken. Floating-point pictures are refused, because
+their range is not known.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ Picture = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
 # OpenCV's warps hold source coordinates in 16 bits.
 MAX_SIDE = 32_766
+# 100 million pixels of four 16-bit channels take 0.8 GB uncompressed.
+MAX_BYTES = 1 << 30
 
 
 def read_picture(source: str | Path | bytes) -> Picture:
@@ -31,7 +34,8 @@ def read_picture(source: str | Path | bytes) -> Picture:
 
     Raises:
         UserError: no such file, not a picture, truncated or damaged, a floating-point picture, over `MAX_PIXELS`
-            pixels or over `MAX_SIDE` on a side (both refused before decoding); the text names the file.
+            pixels, over `MAX_SIDE` on a side (both refused before decoding) or over `MAX_BYTES` bytes (refused before
+            reading); the text names the file.
     """
     name, data = _load(source)
     try:
@@ -47,6 +51,8 @@ def read_picture(source: str | Path | bytes) -> Picture:
             raise UserError(f"{name} cannot be decoded: {' '.join(str(error).split())[:200]}") from None
     if decoded is None:
         raise UserError(f"{name} is truncated or damaged: its {header.format} data cannot be decoded")
+    if header.maximum is not None:
+        decoded = _stretched(decoded, header.maximum)
     try:
         return as_picture(decoded)
     except UserError as error:
@@ -100,7 +106,19 @@ def _load(source: str | Path | bytes) -> tuple[str, bytes]:
         raise UserError(f"{path}: no such file")
     if not path.is_file():
         raise UserError(f"{path} is not a file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise UserError(f"{path} has {size:,} bytes, a picture at most {MAX_BYTES:,}; is it a video of another suffix?")
     return str(path), path.read_bytes()
+
+
+def _stretched(decoded: NDArray[Any], maximum: int) -> NDArray[Any]:
+    """Returns a picture whose white is `maximum`, as OpenCV decodes it, with white at the top of its type."""
+    top = int(np.iinfo(decoded.dtype).max)
+    if maximum == top:
+        return decoded
+    scaled: NDArray[Any] = (np.minimum(decoded, maximum).astype(np.uint32) * top + maximum // 2) // maximum
+    return scaled.astype(decoded.dtype)
 
 
 def _check_size(name: str, height: int, width: int) -> None:

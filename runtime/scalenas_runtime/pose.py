@@ -42,7 +42,8 @@ class PoseEstimator:
         """Takes the engines of one net for batch 1, batch N or both; `close` closes them.
 
         Raises:
-            ValueError: no engine, two of one batch size, or one whose input or output does not fit the recipe.
+            ValueError: no engine, or two of one batch size.
+            UserError: an engine whose input or output does not fit the recipe.
         """
         self.recipe = recipe
         several = [sessions] if isinstance(sessions, Session) else list(sessions)
@@ -218,11 +219,11 @@ class _Engine:
         output = outputs.get("heatmaps", session.outputs[0] if len(session.outputs) == 1 else None)
         shape = (recipe.height, recipe.width, 3)
         if len(session.inputs) != 1 or session.inputs[0].shape[1:] != shape or session.inputs[0].dtype != "uint8":
-            raise ValueError(f"pose takes one input uint8 (B, {', '.join(map(str, shape))}), got {session.inputs}")
+            raise UserError(f"pose takes one input uint8 (B, {', '.join(map(str, shape))}), got {session.inputs}")
         self.batch = session.inputs[0].shape[0]
         wanted = (self.batch, len(recipe.joints), *recipe.heatmap_size)
         if output is None or output.shape != wanted:
-            raise ValueError(f"pose takes one output heatmaps {wanted}, got {session.outputs}")
+            raise UserError(f"pose takes one output heatmaps {wanted}, got {session.outputs}")
         self._input, self._output = session.inputs[0].name, output.name
 
     def run(self, crops: Picture) -> Float:

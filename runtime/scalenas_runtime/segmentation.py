@@ -43,21 +43,21 @@ class Segmenter:
         """Takes an engine with one input uint8 (B, H, W, 3) and the output logits float32 (B, C, h, w).
 
         Raises:
-            ValueError: input or output do not fit the recipe, or windows cannot share one grid of logits.
+            UserError: input or output do not fit the recipe, or windows cannot share one grid of logits.
         """
         outputs = {spec.name: spec for spec in session.outputs}
         output = outputs.get("logits", session.outputs[0] if len(session.outputs) == 1 else None)
         shape = (recipe.height, recipe.width, 3)
         if len(session.inputs) != 1 or session.inputs[0].shape[1:] != shape or session.inputs[0].dtype != "uint8":
-            raise ValueError(
+            raise UserError(
                 f"segmentation takes one input uint8 (B, {', '.join(map(str, shape))}), got {session.inputs}"
             )
         self.batch = session.inputs[0].shape[0]
         wanted = (self.batch, len(recipe.classes), *recipe.logits_size)
         if output is None or output.shape != wanted or output.dtype != "float32":
-            raise ValueError(f"segmentation takes one output logits float32 {wanted}, got {session.outputs}")
+            raise UserError(f"segmentation takes one output logits float32 {wanted}, got {session.outputs}")
         if recipe.fit == "sliding" and (recipe.height % recipe.stride or recipe.width % recipe.stride):
-            raise ValueError(
+            raise UserError(
                 f"windows of {recipe.height} x {recipe.width} are no multiple of the stride {recipe.stride}"
             )
         self.recipe = recipe

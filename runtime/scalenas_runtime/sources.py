@@ -15,13 +15,31 @@ from typing import Literal
 import cv2
 
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.files import utf8_path
 from scalenas_runtime.pictures import Picture, as_picture, quiet_opencv, read_picture
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm", ".pnm")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts")
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".avi",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".m4v",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".ts",
+    ".m2ts",
+    ".vob",
+    ".flv",
+    ".3gp",
+)
 # Frames per second where neither container nor time stamps say, and how many stamps are looked at.
 _RATE = 25.0
 _STAMPS = 6
+# Stamps are whole milliseconds in Matroska; only a rate that is off by more than this share is taken for a wrong claim.
+_CLAIM = 0.1
 _URL = re.compile(r"(rtsps?|rtmp|rtp|udp|tcp|https?)://")
 
 
@@ -101,7 +119,7 @@ class VideoSource(Source):
         try:
             claimed = float(capture.get(cv2.CAP_PROP_FPS))
             count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            rate = claimed if live else _measured_rate(capture) or claimed
+            rate = claimed if live else _true_rate(claimed, _measured_rate(capture))
         finally:
             capture.release()
         # Containers without a rate report 0, some webcams a nonsense of thousands.
@@ -197,6 +215,12 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
+def _true_rate(claimed: float, measured: float) -> float:
+    """Returns the claimed rate, or the measured one where the two differ by more than rounding."""
+    believable = measured <= 0 or abs(measured - claimed) <= _CLAIM * claimed
+    return claimed if believable else measured
+
+
 def _measured_rate(capture: cv2.VideoCapture) -> float:
     """Returns frames per second by the time stamps of the first frames; 0 where they do not grow."""
     stamps = []
@@ -209,8 +233,12 @@ def _measured_rate(capture: cv2.VideoCapture) -> float:
 
 
 def _open(address: str | int, name: str) -> cv2.VideoCapture:
+    place = address if isinstance(address, int) else utf8_path(address)
     with quiet_opencv():
-        capture = cv2.VideoCapture(address)
+        try:
+            capture = cv2.VideoCapture(place)
+        except cv2.error:  # a number beyond 32 bits
+            raise UserError(f"{address} is no camera's index; the first camera is 0") from None
     if not capture.isOpened():
         capture.release()
         what = f"camera {address}" if isinstance(address, int) else str(address)

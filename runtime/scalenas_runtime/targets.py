@@ -45,6 +45,18 @@ class Target:
             raise UserError(f"target {text!r}: precision {found['precision']!r} is not one of {', '.join(PRECISIONS)}")
         return Target(found["backend"], found["device"], found["precision"], found["host"])
 
+    def check_here(self) -> None:
+        """Accepts a target on this machine.
+
+        Raises:
+            UserError: it is on another host; engines are built, loaded and measured where they run.
+        """
+        if self.host is not None:
+            raise UserError(
+                f"{self} is on another host; engines are built and loaded where they run, so call this there with "
+                f"{str(self).partition('@')[0]}"
+            )
+
     def __str__(self) -> str:
         host = f"@{self.host}" if self.host else ""
         return f"{self.backend}:{self.device}/{self.precision}{host}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ class VerifyReport(Record, frozen=True):
     @property
     def worst(self) -> int:
         """Index of the golden picture that agrees least."""
-        return self.decoded.worst if self.undecoded is None else self.undecoded.worst
+        first = self.decoded if self.undecoded is None else self.undecoded
+        return first.worst % self.pictures
 
 
 class ModelsReport(Record, frozen=True):
@@ -107,7 +109,29 @@ def engine_outputs(
 ) -> Iterator[Array]:
     """Yields the first output of a session for each picture of `inputs[start:stop]`, in order.
 
-    Pictures go through in batches of the session's size; the last is filled up by repeating its last picture.
+    Pictures go through in batches of the session's size; the last is filled up, see `slot_outputs`.
+
+    Args:
+        session: An engine that takes one uint8 (B, H, W, 3).
+        inputs: uint8 (n, H, W, 3).
+        start: First picture.
+        stop: End of the range, exclusive; all by default.
+
+    Raises:
+        UserError: the session takes something else.
+    """
+    end = len(inputs) if stop is None else stop
+    for _, output in islice(slot_outputs(session, inputs, start=start, stop=end), max(end - start, 0)):
+        yield output
+
+
+def slot_outputs(
+    session: Session, inputs: NDArray[np.uint8], *, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[int, Array]]:
+    """Yields index of the picture and first output for every slot of every batch, so that each slot is seen at work.
+
+    Pictures of `inputs[start:stop]` go through in order and begin anew until the last batch is full, so that the
+    n-th slot holds picture `start + n % (stop - start)`.
 
     Args:
         session: An engine that takes one uint8 (B, H, W, 3).
@@ -123,11 +147,11 @@ def engine_outputs(
         raise UserError(f"the engine takes {_describe(session.inputs)}, the golden pictures are uint8 {inputs.shape}")
     batch = wanted.shape[0]
     name = session.outputs[0].name
-    end = len(inputs) if stop is None else stop
-    for first in range(start, end, batch):
-        indices = np.minimum(np.arange(first, first + batch), end - 1)
+    count = (len(inputs) if stop is None else stop) - start
+    for first in range(0, count, batch):
+        indices = start + np.arange(first, first + batch) % count
         outputs = session.run({wanted.name: np.ascontiguousarray(inputs[indices])})[name]
-        yield from outputs[: end - first]
+        yield from zip(indices.tolist(), outputs, strict=True)
 
 
 def verify_models(reference: Path, candidate: Path, config: EngineConfig, *, seed: int = 0) -> ModelsReport:
@@ -194,12 +218,13 @@ def _compare(
 ) -> tuple[Comparison | None, Comparison]:
     undecoded = Comparer(recipe) if config.io == "raw" else None
     decoded = Comparer(recipe, stage="decoded")
-    for index, output in enumerate(engine_outputs(session, golden.inputs)):
+    for index, output in slot_outputs(session, golden.inputs):
         result = output
         if undecoded is not None:
             undecoded.update(golden.outputs[index : index + 1], output[np.newaxis])
             result = decode_one(output, recipe)
-        decoded.update(golden.decoded[index : index + 1], result[np.newaxis])
+        heatmaps = golden.outputs[index : index + 1] if isinstance(recipe, PoseRecipe) else None
+        decoded.update(golden.decoded[index : index + 1], result[np.newaxis], heatmaps=heatmaps)
     return None if undecoded is None else undecoded.result(), decoded.result()
 
 

@@ -18,7 +18,8 @@ def parse_yaml(text: str | bytes, *, what: str) -> Any:
 
     try:
         return yaml.safe_load(text.decode() if isinstance(text, bytes) else text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:
+        # PyYAML's own constructors raise plain errors: for the date 2024-13-45, for `!!bool maybe`, for deep nesting.
         raise UserError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scalenas_runtime.backends import BACKENDS, get_backend
+from scalenas_runtime.backends import BACKENDS, get_backend, onnxruntime
 from scalenas_runtime.backends.base import Backend, import_engine
 from scalenas_runtime.errors import MissingExtra, UserError
 from scalenas_runtime.files import file_sha256
@@ -458,3 +458,44 @@ def test_importing_the_backends_imports_no_engine() -> None:
         "import scalenas_runtime.backends as b; [b.get_backend(name) for name in b.BACKENDS]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [({"kind": "portable"}, "kind portable"), ({"files": {}}, "nothing of that file")],
+    ids=["portable", "unlisted"],
+)
+def test_machine_code_is_loaded_only_as_native(
+    edit: dict[str, Any], said: str, tmp_path: Path, tiny_models: Any
+) -> None:
+    config = EngineConfig(Target.parse("openvino:cpu/fp32"))
+    backend = get_backend("openvino")
+    backend.build(tiny_models.path("one"), config, tmp_path)
+    record = json.loads((tmp_path / "engine.json").read_text())
+    (tmp_path / "engine.json").write_text(json.dumps({**record, **edit}))
+    with pytest.raises(UserError, match=rf"holds model\.blob, which is machine code, and its record says {said}"):
+        backend.load(tmp_path, config)
+
+
+def test_onnx_runtime_takes_no_more_threads_than_it_may_run_on(
+    tiny_models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, target = get_backend("onnxruntime"), Target.parse("onnxruntime:cpu/fp32")
+    cases: list[tuple[int | None, int, str]] = [(8, 2, "2"), (2, 8, "2"), (None, 3, "3")]
+    for cores, allowed, threads in cases:
+        monkeypatch.setattr(onnxruntime, "physical_cores", lambda count=cores: count)
+        monkeypatch.setattr(onnxruntime, "cpu_affinity", lambda count=allowed: count)
+        with backend.compile(tiny_models.path("one"), EngineConfig(target)) as session:
+            assert session.properties["intra_op_num_threads"] == threads
+            assert session.properties["allow_spinning"] == "1"
+
+
+def test_a_model_whose_name_is_no_utf8_is_run_or_one_line(backend: Backend, tiny_models: Any, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"net\xff.onnx")
+    path.write_bytes(tiny_models.path("one").read_bytes())
+    config = EngineConfig(Target.parse(f"{backend.name}:cpu/fp32"))
+    if backend.name == "onnxruntime":
+        with pytest.raises(UserError, match="its name is no UTF-8"):
+            backend.compile(path, config)
+    else:
+        backend.compile(path, config).close()

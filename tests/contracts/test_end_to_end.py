@@ -18,7 +18,7 @@ from scalenas_export.cli.app import run
 from scalenas_export.demo import HEADS, DemoRequest, demo
 from scalenas_export.search.view import LineView
 from scalenas_runtime.backends import get_backend
-from scalenas_runtime.canonical import Json
+from scalenas_runtime.canonical import Json, digest
 from scalenas_runtime.pose import PoseEstimator
 from scalenas_runtime.scenes import person_scene, street_scene
 from scalenas_runtime.targets import Target
@@ -68,7 +68,7 @@ def test_export_verify_run_on_every_target(spec: str, tmp_path: Path, capsys: py
 def test_the_demo_searches_exports_verifies_and_runs(tmp_path: Path) -> None:
     save_weights(tmp_path / "tiny.safetensors", small_weights("pose"))
     request = DemoRequest(
-        folder=tmp_path,
+        folder=tmp_path / "demo",
         pose=str(tmp_path / "tiny.safetensors"),
         street=None,
         target=Target.parse("onnxruntime:cpu/fp32"),
@@ -124,6 +124,7 @@ def decoded_by(bundle: Path, out: Path, **fields: Json) -> Path:
     shutil.copytree(bundle, out)
     manifest = json.loads((out / "manifest.json").read_text())
     manifest["recipe"] |= fields
+    manifest["digests"]["recipe"] = digest(manifest["recipe"])
     (out / "manifest.json").write_text(json.dumps(manifest))
     return out
 

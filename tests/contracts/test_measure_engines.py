@@ -177,6 +177,7 @@ def test_flags(records: list[Measurement]) -> None:
         {
             **to_plain(process),
             "sharing": to_plain(loud),
+            "late": 30,
             "engine": {**to_plain(process.engine), "warm_up": {"seconds": 5.0, "iterations": 9, "steady": False}},
         },
         what="process",
@@ -249,6 +250,16 @@ def test_bench_prints_the_equivalent_command(
         pytest.param(["--target", "openvino:cpu"], "target 'openvino:cpu' is not of the form", id="target"),
         pytest.param(["--target", "onnxruntime:cpu/bf16"], "onnxruntime does not run bf16 on", id="precision"),
         pytest.param(["--seconds", "-1"], "seconds must be a positive number, got -1.0", id="seconds"),
+        pytest.param(["--timeout", "-1"], "--timeout is a positive number of seconds", id="timeout"),
+        pytest.param(
+            ["--timeout", "nan"], "--timeout is a positive number of seconds, at most 1e+07, got nan", id="nan"
+        ),
+        pytest.param(["--timeout", "inf"], "--timeout is a positive number of seconds", id="endless"),
+        pytest.param(
+            ["--target", "onnxruntime:cpu/fp32", "--persons", "50"],
+            "50 persons are asked for, and the boundary engine_wall has none",
+            id="persons",
+        ),
         pytest.param(["--boundary", "wall"], "unknown boundary 'wall'", id="boundary"),
         pytest.param(["--export-times", "t.txt"], "times are exported as .json or .csv", id="times"),
         pytest.param(

@@ -121,6 +121,16 @@ def test_errors_that_only_add_up_give_a_piece_of_several_nodes(tmp_path: Path) -
     assert saved.piece[-1] == found.node
 
 
+def test_evidence_of_an_earlier_failure_is_kept(tmp_path: Path) -> None:
+    model, broken = _chain([2.0]), _chain([3.0])
+    pictures = np.linspace(1, 2, 24, dtype=np.float32).reshape(2, 12)
+    ladder = Ladder(pose_recipe("lspet-14"), pictures, lambda line: None, tmp_path)  # type: ignore[arg-type]
+    find = ladder.where_engines_part(model, broken, REFERENCE, rung="engine", tolerance=1e-4)
+    folders = [f"is in {tmp_path / name}" for name in ("engine", "engine-2", "engine-3")]
+    for folder in folders:
+        assert find(0).endswith(folder)
+
+
 def _chain(factors: list[float]) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Mul", [f"v{step}" if step else "x", f"c{step}"], [f"v{step + 1}"], f"mul{step}")

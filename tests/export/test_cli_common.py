@@ -1,6 +1,7 @@
 """What all verbs share: config files, printed configuration, exit codes, run folders."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,14 @@ from scalenas_runtime.errors import CheckFailed, NothingMeetsBudget, UserError
 def greet(name: str, times: int, as_json: bool) -> None:
     """Say hello."""
     emit({"greeting": [name] * times}, f"hello {name}" * times, as_json=as_json)
+
+
+@verb("keep")
+@click.option("--out", type=click.Path(path_type=Path))
+@click.option("--times", type=click.IntRange(min=1))
+def keep(out: Path | None, times: int | None, as_json: bool) -> None:
+    """Say where."""
+    emit(str(out), f"{out} {times}", as_json=as_json)
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -187,3 +196,40 @@ def test_an_unknown_verb_is_one_line() -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("error: No such command 'exprot'.")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("out: 2024-13-45\n", r"c\.yaml is not YAML: month must be in 1\.\.12"),
+        ("times: !!bool maybe\n", r"c\.yaml is not YAML: 'maybe'"),
+        ("times: !!timestamp now\n", r"c\.yaml is not YAML"),
+        (
+            "out: 2024-01-01\n",
+            r"c\.yaml: out cannot be datetime.date\(2024, 1, 1\), which YAML reads as date; put text",
+        ),
+        ("out: 3\n", r"c\.yaml: out cannot be 3, which YAML reads as int; put text into quotes"),
+        ("times: [1]\n", r"c\.yaml: times cannot be \[1\], which YAML reads as list"),
+        ("times: many\n", r"c\.yaml: times: 'many' is not a valid integer"),
+    ],
+    ids=["no date", "no bool", "no time", "a date", "a number", "a list", "a word"],
+)
+def test_a_wrong_value_in_a_config_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    with pytest.raises(UserError, match=message):
+        CliRunner().invoke(keep, ["--config", str(config)], catch_exceptions=False)
+
+
+def test_a_folder_named_like_a_number_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "greet" / "²").mkdir(parents=True)
+    with click.Context(greet, info_name="greet"):
+        assert run_folder("greet", tmp_path).name == "1"
+
+
+def test_text_with_bytes_that_are_no_utf8_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"shot\xff.png")
+    emit({"name": name}, name, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"name": name}
+    emit({"name": name}, name, as_json=False)
+    assert capsys.readouterr().out == "shot\\udcff.png\n"

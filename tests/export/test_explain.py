@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from scalenas_export.cli.app import run
-from scalenas_export.explain import _sampled, explain
+from scalenas_export.explain import Explanation, _Comparer, _sampled, explain
 from scalenas_runtime.bundle import Bundle
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.scenes import person_scene, street_scene
 from scalenas_runtime.session import Array, Feeds, Session
-from scalenas_runtime.tasks.sets import pose_recipe
+from scalenas_runtime.tasks.sets import pose_recipe, segmentation_recipe
 from tests.small_exports import SmallExport
 
 
@@ -59,6 +59,33 @@ def test_an_engine_that_is_off_is_named(small_pose: SmallExport, monkeypatch: py
     assert [step.moves for step in found.steps[1:]] == [False, True, False]
     assert found.steps[2].moved >= 0.5
     assert found.steps[2].names
+
+
+@pytest.mark.parametrize(
+    ("shares", "first"),
+    [
+        ((0.002, 0.0, 0.001), None),
+        ((0.002, 0.0, 0.004), "engine"),
+        ((0.02, 0.0, 0.004), "pre-processing"),
+        ((0.0, 0.0, 0.001), "engine"),
+        ((0.002, 0.05, 0.05), "fp32 ONNX"),
+    ],
+    ids=["less than sampling", "more than sampling", "sampling", "alone", "first of two"],
+)
+def test_a_step_changes_classes_when_it_does_more_than_sampling(shares: tuple[float, ...], first: str | None) -> None:
+    recipe = segmentation_recipe("camvid-11", size=(64, 96))
+    right = np.zeros((1, 64, 96), np.uint8)
+    compared = _Comparer(recipe, right)
+    inputs = np.zeros((1, 64, 96, 3), np.uint8)
+    steps = []
+    for name, share in zip(("pre-processing", "fp32 ONNX", "engine"), shares, strict=True):
+        made = right.copy()
+        made.reshape(-1)[: round(share * made.size)] = 3
+        steps.append(compared.step(name, "another", inputs, right, made))
+    found = Explanation(recipe, inputs, tuple(steps))
+    assert (found.first.name if found.first else None) == first
+    expected = "no step changes the class of more than 1% of pixels" if first is None else f"{first} is the first step"
+    assert found.verdict.startswith(expected)
 
 
 def test_boxes_must_fit_the_task_and_the_picture(small_pose: SmallExport, small_segmentation: SmallExport) -> None:

@@ -16,13 +16,14 @@ import scalenas_export.packing
 from scalenas import Supernet, Weights, get_space, save_weights, static_net
 from scalenas_export.calibration import calibration_pictures, normalised
 from scalenas_export.cli.app import run
-from scalenas_export.export_bundle import export_bundle
+from scalenas_export.export_bundle import ExportRequest, export_bundle
 from scalenas_export.folding import fold
 from scalenas_export.random_nets import settle
 from scalenas_export.recipes import read_recipe_file, spec_recipe
 from scalenas_export.weight_sources import FoundWeights, find_weights
 from scalenas_runtime.bundle import Bundle
 from scalenas_runtime.errors import CheckFailed, UserError
+from scalenas_runtime.tasks import PoseRecipe, Recipe
 from scalenas_runtime.tasks.sets import pose_recipe, segmentation_recipe
 from tests.small_exports import SmallExport, one_thread, small_request
 
@@ -209,6 +210,25 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["recipes"]
 
 
+@pytest.mark.parametrize("seed", ["99999999999999999999", "-1"])
+@pytest.mark.parametrize("verb", ["export", "import-checkpoint"])
+def test_seeds_that_no_generator_takes_are_refused(
+    verb: str, seed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.pth").write_bytes(b"")
+    lines = {
+        "export": ["hrnet-w16", "--target", "onnxruntime:cpu/fp32"],
+        "import-checkpoint": [str(tmp_path / "x.pth"), "--recipe", "hrnet-pose"],
+    }
+    assert run([verb, *lines[verb], "--out", str(tmp_path / "out"), "--seed", seed]) == 2
+    assert f"{seed} is not in the range 0<=x<=9223372036854775807" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_largest_seed_is_a_seed(tmp_path: Path) -> None:
+    static_net(small_request("pose", tmp_path / "out", "onnxruntime:cpu/fp32").spec, seed=2**63 - 1)
+
+
 def test_a_taken_place_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").mkdir()
     line = ["export", "hrnet-w16", "--target", "onnxruntime:cpu/fp32", "--out", str(tmp_path / "out")]
@@ -238,7 +258,95 @@ def test_recipes_follow_the_spec(tmp_path: Path) -> None:
         spec_recipe(odd)
 
 
-BROKEN = {"no json": "{", "no recipe": '{"task": "cooking"}'}
+def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> ExportRequest:
+    """Returns what a command line of `export` would export."""
+    requests: list[ExportRequest] = []
+
+    def take(request: ExportRequest, **options: object) -> None:
+        requests.append(request)
+        raise UserError("enough")
+
+    monkeypatch.setattr("scalenas_export.export_bundle.export_bundle", take)
+    assert run(["export", *words, "--target", "onnxruntime:cpu/fp32"]) == 2
+    assert requests
+    return requests[0]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option", "names"),
+    [
+        (pose_recipe("lspet-14", size=(96, 64)), "--joints", "lspet-14"),
+        (segmentation_recipe("camvid-11", size=(64, 96)), "--classes", "camvid-11"),
+    ],
+    ids=["joints", "classes"],
+)
+def test_naming_a_set_keeps_the_recipe_of_the_weights(
+    recipe: Recipe, option: str, names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small_request("pose" if option == "--joints" else "segmentation", tmp_path, "onnxruntime:cpu/fp32").spec
+    channels = len(recipe.joints if isinstance(recipe, PoseRecipe) else recipe.classes)
+    own: dict[str, object] = {"color": "bgr", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    own |= {"affine": "udp", "decode": "dark-udp"} if option == "--joints" else {"fit": "pad", "align_corners": True}
+    unnamed = {option[2:]: tuple(f"c{index}" for index in range(channels))}
+    trained = msgspec.structs.replace(recipe, **own, **unnamed)
+    save_weights(tmp_path / "w.safetensors", Weights.of(static_net(spec), recipe=trained))
+    spec.write(tmp_path / "spec.json")
+    words = [str(tmp_path / "spec.json"), "--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out")]
+    assert asked(monkeypatch, *words).recipe == trained
+    assert asked(monkeypatch, *words, option, names).recipe == msgspec.structs.replace(recipe, **own)
+
+
+def write_recipe(path: Path, recipe: Recipe) -> Path:
+    path.write_bytes(msgspec.json.encode(recipe))
+    return path
+
+
+def test_the_size_of_a_recipe_file_is_the_nets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = pose_recipe("lspet-14", size=(128, 96))
+    out = ["--out", str(tmp_path / "out")]
+    given = ["--recipe", str(write_recipe(tmp_path / "r.json", recipe)), *out]
+    spec = small_request("pose", tmp_path, "onnxruntime:cpu/fp32").spec
+    replace(spec, inputs={"image": (3, "height", "width")}).write(tmp_path / "open.json")
+    spec.write(tmp_path / "fixed.json")
+    for net in (["hrnet-w16", "--joints", "lspet-14"], [str(tmp_path / "open.json")]):
+        request = asked(monkeypatch, *net, *given)
+        assert (request.spec.inputs, request.recipe) == ({"image": (3, 128, 96)}, recipe)
+    sized = asked(monkeypatch, str(tmp_path / "fixed.json"), "--size", "128x96", *given)
+    assert sized.spec.inputs == {"image": (3, 128, 96)}
+    target = ["--target", "onnxruntime:cpu/fp32"]
+    for words in (["hrnet-w16", "--joints", "lspet-14", "--size", "96x64"], [str(tmp_path / "fixed.json")]):
+        capsys.readouterr()
+        assert run(["export", *words, *given, *target]) == 2
+        assert "r.json is for pictures of 128x96, and the net takes 96x64: change" in capsys.readouterr().err
+
+
+def test_a_set_beside_a_recipe_file_of_other_names_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = msgspec.structs.replace(pose_recipe("lspet-14"), joints=tuple(f"joint{index}" for index in range(14)))
+    words = ["--recipe", str(write_recipe(tmp_path / "r.json", named)), "--out", str(tmp_path / "out")]
+    assert run(["export", "hrnet-w16", "--joints", "lspet-14", "--target", "onnxruntime:cpu/fp32", *words]) == 2
+    assert "r.json has other names than lspet-14, or another order: name the set or" in capsys.readouterr().err
+
+
+def test_a_stride_that_is_not_the_nets_is_refused_before_any_work(tmp_path: Path) -> None:
+    request = small_request("pose", tmp_path / "out", "onnxruntime:cpu/fp32")
+    wrong = replace(request, recipe=msgspec.structs.replace(request.recipe, stride=8))
+    text = r"\(stride 8\) needs an output of \(14, 12, 8\), the net gives \(14, 24, 16\): its stride is 4"
+    with pytest.raises(UserError, match=text):
+        export_bundle(wrong, progress=silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+_NAN = '{"task": "pose", "height": 64, "width": 32, "joints": ["a"], "keypoint_threshold": NaN}'
+BROKEN = {
+    "no json": "{",
+    "no recipe": '{"task": "cooking"}',
+    "not a number": _NAN,
+    "infinite": _NAN.replace("NaN", "1e999"),
+}
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from scalenas_export.calibration import normalised_array
-from scalenas_export.io_forms import check_end2end, check_forms, end2end_form, raw_form
+from scalenas_export.io_forms import check_end2end, check_forms, end2end_form, raw_form, raw_output_shape
 from scalenas_export.ladder import REFERENCE, run_graph
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.golden import decode_outputs
+from scalenas_runtime.targets import EngineConfig, Target
 from scalenas_runtime.tasks import Recipe
 from scalenas_runtime.tasks.sets import pose_recipe, segmentation_recipe
 
@@ -79,14 +80,14 @@ def test_raw_form_leaves_the_given_graph_alone() -> None:
     assert model.SerializeToString() == before
 
 
-def passing(recipe: Recipe, outputs: NDArray[np.float32]) -> onnx.ModelProto:
+def passing(recipe: Recipe, outputs: NDArray[np.float32], opset: int = 18) -> onnx.ModelProto:
     """A graph whose output is its input: what the decoding part makes of any heatmaps can be tested."""
     shape = list(outputs.shape[1:])
     name = "heatmaps" if recipe.__struct_config__.tag == "pose" else "logits"
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, *shape])
     y = helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *shape])
     graph = helper.make_graph([helper.make_node("Identity", ["x"], [name], "same")], "same", [x], [y])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
 def heatmaps(recipe: Recipe, kind: str) -> NDArray[np.float32]:
@@ -114,6 +115,27 @@ def test_pose_decodes_in_the_graph_as_in_the_runtime(kind: str, decode: str, aff
     onnx.checker.check_model(model, full_check=True)
     made = run_graph(model, REFERENCE, [each[None] for each in maps])
     np.testing.assert_allclose(made, decode_outputs(maps, recipe), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 17])
+@pytest.mark.parametrize("recipe", [POSE, SEGMENTATION], ids=["pose", "segmentation"])
+def test_graphs_of_older_opsets_decode_too(recipe: Recipe, opset: int) -> None:
+    channels = raw_output_shape(recipe)
+    maps = np.random.default_rng(5).standard_normal((3, *channels)).astype(np.float32)
+    model = end2end_form(passing(recipe, maps, opset), recipe)
+    onnx.checker.check_model(model, full_check=True)
+    expected = decode_outputs(maps, recipe)
+    for target in ("onnxruntime:cpu/fp32", "openvino:cpu/fp32"):
+        made = run_graph(model, EngineConfig(Target.parse(target)), [each[None] for each in maps])
+        if recipe is POSE:
+            np.testing.assert_allclose(made, expected, rtol=1e-6, atol=1e-5)
+        else:
+            assert np.mean(made == expected) > 0.999
+
+
+def test_a_graph_of_an_opset_that_cannot_decode_is_refused() -> None:
+    with pytest.raises(UserError, match=r"needs a graph of opset 11 or newer, this one is of opset 10; use --io raw"):
+        end2end_form(passing(POSE, np.zeros((1, *raw_output_shape(POSE)), np.float32), 10), POSE)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

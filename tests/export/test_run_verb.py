@@ -1,6 +1,7 @@
 """`run` on tiny real bundles: overlays and results.json from pictures and videos, and one line for every mistake."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper
 from scalenas_export.cli import app as application
 from scalenas_runtime.backends import get_backend
 from scalenas_runtime.bundle import Bundle, BundleContents, ModelFile, Provenance, WeightsEntry, write_bundle
+from scalenas_runtime.detect import Detector
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.golden import Golden, decode_outputs
 from scalenas_runtime.pose import PoseEstimator
@@ -107,6 +109,14 @@ def boxes_file(folder: Path, entries: list[dict[str, Any]]) -> Path:
     return path
 
 
+def walk(path: Path, count: int) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (160, 130))
+    for step in range(count):
+        writer.write(np.roll(PICTURE[:130, :160], 2 * step, axis=1))
+    writer.release()
+    return path
+
+
 def run(*arguments: object) -> int:
     return application.run(["run", *map(str, arguments)])
 
@@ -154,11 +164,7 @@ def test_boxes_from_a_file(pose: Path, pictures: Path, tmp_path: Path, capsys: p
 
 
 def test_a_video_gives_a_video_and_tracked_ids(pose: Path, tmp_path: Path) -> None:
-    path = tmp_path / "walk.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (160, 130))
-    for step in range(6):
-        writer.write(np.roll(PICTURE[:130, :160], 2 * step, axis=1))
-    writer.release()
+    path = walk(tmp_path / "walk.avi", 6)
     out = tmp_path / "out"
     assert run(pose, path, "--track", "--out", out, "--frames", 5) == 0
     document = json.loads((out / "results.json").read_text())
@@ -211,6 +217,9 @@ def test_pictures_of_the_same_name_do_not_overwrite_each_other(pose: Path, pictu
         ("b.png", ["--boxes", "outside.json", "--track"], "leave out --detector and --track"),
         ("b.png", ["--detector", "none.onnx"], "none.onnx: no such file"),
         ("b.png", ["--batch", "3"], "holds no graph of batch 3"),
+        ("b.png", ["--min-score", "0.5"], "--min-score and --detector-layout are for a person detector"),
+        ("b.png", ["--boxes", "outside.json", "--min-score", "0.3"], "are for a person detector; name one with --det"),
+        ("b.png", ["--detector-layout", "nonsense"], "are for a person detector; name one with --detector"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -243,8 +252,9 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 def test_pose_options_are_refused_for_segmentation(
     segmentation: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(segmentation, pictures, "--track") == 2
-    assert "--boxes, --detector and --track are for pose bundles" in capsys.readouterr().err
+    for option in (["--track"], ["--show-scores"], ["--min-score", "0.3"], ["--detector-layout", "yolox"]):
+        assert run(segmentation, pictures, *option) == 2
+        assert "--boxes, --detector and --track are for pose bundles" in capsys.readouterr().err
 
 
 def test_an_existing_out_folder_stays_unless_told(
@@ -255,9 +265,33 @@ def test_an_existing_out_folder_stays_unless_told(
     (out / "mine.txt").write_text("keep")
     assert run(pose, pictures, "--out", out) == 2
     assert "out exists already" in capsys.readouterr().err
-    assert (out / "mine.txt").is_file()
+    assert run(pose, pictures, "--out", out, "--overwrite") == 2
+    assert "out cannot be replaced: it holds other files, and no results.json" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+    (out / "mine.txt").unlink()
+    assert run(pose, pictures / "b.png", "--out", out, "--overwrite") == 0
     assert run(pose, pictures, "--out", out, "--overwrite") == 0
-    assert (out / "results.json").is_file()
+    assert len(json.loads((out / "results.json").read_text())["frames"]) == 2
+
+
+@pytest.mark.parametrize("what", ["source", "boxes", "bundle", "video"])
+def test_overwrite_never_replaces_what_the_run_reads(
+    pose: Path, pictures: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "results.json").write_text("{}")
+    arguments: list[object] = [pose, pictures]
+    elsewhere = pictures.parent / "b.png"
+    shutil.copy(pictures / "b.png", elsewhere)
+    if what == "boxes":
+        arguments = [pose, elsewhere, "--boxes", boxes_file(pictures, [])]
+    elif what == "bundle":
+        arguments = [shutil.copytree(pose, pictures / "net"), elsewhere]
+    elif what == "video":
+        arguments = [pose, walk(pictures / "walk.avi", 2)]
+    before = sorted(pictures.rglob("*"))
+    assert run(*arguments, "--out", pictures, "--overwrite") == 2
+    assert "which is read, lies in it; name another folder" in capsys.readouterr().err
+    assert sorted(pictures.rglob("*")) == before
 
 
 def test_a_bundle_loads_every_batch_it_has_an_engine_for(pose: Path, segmentation: Path) -> None:
@@ -278,3 +312,48 @@ def test_a_bundle_without_engines_names_the_command(pose: Path, tmp_path: Path) 
         PoseEstimator.load(bare)
     with pytest.raises(UserError, match=r"no engine of .* fits onnxruntime:cpu/fp32"):
         PoseEstimator.load(bare, "onnxruntime:cpu/fp32")
+
+
+def test_a_picture_whose_name_is_no_utf8_is_run(
+    pose: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"shot\xff.png")
+    shutil.copy(pictures / "b.png", name)
+    for arguments in (["--out", os.fsdecode(b"out\xff")], ["--json"]):
+        assert run(pose, name, *arguments) == 0
+    capfd.readouterr()
+    for folder in (Path(os.fsdecode(b"out\xff")), Path("runs/run/1")):
+        assert json.loads((folder / "results.json").read_text())["frames"][0]["name"] == name
+        assert (folder / os.fsdecode(b"shot\xff.jpg")).is_file()
+
+
+def test_a_video_that_breaks_off_is_told(pose: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = walk(tmp_path / "walk.avi", 10)
+    assert run(pose, path, "--out", tmp_path / "whole") == 0
+    assert "broke off" not in capsys.readouterr().err
+    assert "frames_claimed" not in json.loads((tmp_path / "whole" / "results.json").read_text())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    assert run(pose, path, "--out", tmp_path / "cut") == 0
+    document = json.loads((tmp_path / "cut" / "results.json").read_text())
+    read = len(document["frames"])
+    assert read < 9
+    assert document["frames_claimed"] == 10
+    assert f"note: walk broke off: {read} of about 10 frames could be read" in capsys.readouterr().err
+    assert run(pose, path, "--out", tmp_path / "few", "--frames", 3) == 0
+    assert "broke off" not in capsys.readouterr().err
+
+
+def test_the_detector_takes_the_threads_that_are_asked_for(
+    pose: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int | None, float]] = []
+
+    def load(_: Path, *, threads: int | None, layout: str | None, min_score: float) -> Detector:
+        asked.append((threads, min_score))
+        raise UserError("seen")
+
+    monkeypatch.setattr(Detector, "load", load)
+    for more in ([], ["--min-score", 0.5]):
+        assert run(pose, pictures, "--threads", 1, "--detector", "d.onnx", "--out", tmp_path / "out", *more) == 2
+    assert asked == [(1, 0.3), (1, 0.5)]

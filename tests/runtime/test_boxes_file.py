@@ -122,3 +122,26 @@ def test_an_empty_list_has_no_boxes(tmp_path: Path) -> None:
 def test_detections_check_their_shapes() -> None:
     with pytest.raises(ValueError, match=r"boxes \(N, 4\) and scores \(N,\), got \(2, 3\)"):
         Detections(np.zeros((2, 3), np.float32), np.zeros(2, np.float32))
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    table = read_boxes(
+        write(
+            tmp_path,
+            {
+                "images": [{"id": number, "file_name": f"seq{number}/000000.jpg"} for number in (1, 2)],
+                "annotations": [entry(1), entry(2), entry(2)],
+            },
+        )
+    )
+    assert [len(table.of(picture(f"seq{number}/000000.jpg"))) for number in (1, 2)] == [1, 2]
+    assert table.unused == 0
+    with pytest.raises(UserError, match=r"seq1/000000\.jpg and seq2/000000\.jpg both fit .*name the pictures by paths"):
+        table.of(picture("seq3/000000.jpg"))
+
+
+def test_ids_of_one_number_are_told_apart_by_their_text(tmp_path: Path) -> None:
+    table = read_boxes(write(tmp_path, [entry("007"), entry("7"), entry("7")]))
+    assert [len(table.of(picture(name))) for name in ("007.jpg", "7.jpg")] == [1, 2]
+    with pytest.raises(UserError, match=r"007 and 7 both fit .*0007\.jpg"):
+        table.of(picture("0007.jpg"))

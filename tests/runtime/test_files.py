@@ -2,13 +2,16 @@
 
 import errno
 import hashlib
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from scalenas_runtime.canonical import pretty_json
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.files import file_sha256, named_errors, new_directory, write_bytes, write_text
+from scalenas_runtime.files import file_sha256, named_errors, new_directory, utf8_path, write_bytes, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -91,6 +94,38 @@ def test_a_failed_overwrite_keeps_the_old_directory(tmp_path: Path) -> None:
     assert names(out) == ["old.txt"]
 
 
+def test_a_folder_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def build() -> None:
+        with new_directory(out) as folder:
+            write_text(folder / "new.txt", "x")
+            write_text(out / "other.txt", "x")
+
+    with pytest.raises(UserError, match=r"out exists already; name another folder"):
+        build()
+    assert names(tmp_path) == ["out"]
+    assert names(out) == ["other.txt"]
+
+
+def test_an_overwrite_that_fails_at_the_end_puts_the_old_directory_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    write_text(out / "old.txt", "x")
+
+    def fails(self: Path, target: Path) -> Path:
+        if target == out and self.parent == tmp_path:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="Input/output error"), new_directory(out, overwrite=True) as folder:
+        write_text(folder / "new.txt", "x")
+    assert names(tmp_path) == ["out"]
+    assert names(out) == ["old.txt"]
+
+
 def test_file_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     write_bytes(tmp_path / "a", data)
@@ -113,3 +148,58 @@ def test_errors_name_the_file_that_was_asked_for(seen: tuple[str | None, ...], t
     with pytest.raises(OSError, match="No space left") as caught, named_errors(tmp_path / "out"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *names)
     assert (caught.value.filename2 or caught.value.filename) == str(tmp_path / told)
+
+
+@pytest.mark.parametrize("held", [None, "results.json"], ids=["empty", "of the same kind"])
+def test_a_folder_of_the_same_kind_is_replaced(held: str | None, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    if held is not None:
+        write_text(out / held, "old")
+    with new_directory(out, overwrite=True, holds="results.json", sources=[tmp_path / "a.png"]) as folder:
+        write_text(folder / "results.json", "new")
+    assert (out / "results.json").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (
+            lambda out: write_text(out / "thesis.txt", "x"),
+            r"out cannot be replaced: it holds other files, and no results",
+        ),
+        (lambda out: write_text(out, "x"), r"out cannot be replaced by a folder: it is none; name another folder"),
+    ],
+    ids=["other files", "a file"],
+)
+def test_what_is_no_folder_of_the_same_kind_stays(
+    prepare: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    prepare(out)
+    before = [path.name for path in tmp_path.rglob("*")]
+    with pytest.raises(UserError, match=message):
+        new_directory(out, overwrite=True, holds="results.json").__enter__()
+    assert [path.name for path in tmp_path.rglob("*")] == before
+
+
+@pytest.mark.parametrize("source", ["out", "out/a.png", "out/link.png", "link/a.png"])
+def test_a_folder_that_holds_a_source_stays(source: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_text(out / "results.json", "old")
+    write_text(out / "a.png", "picture")
+    write_text(tmp_path / "b.png", "picture")
+    (out / "link.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "link").symlink_to(out)
+    with pytest.raises(UserError, match=rf"out cannot be replaced: .*{source}, which is read, lies in it"):
+        new_directory(out, overwrite=True, holds="results.json", sources=[tmp_path / source]).__enter__()
+    assert names(out) == ["a.png", "link.png", "results.json"]
+
+
+def test_names_that_are_no_utf8_are_escaped_in_files_and_refused_for_libraries(tmp_path: Path) -> None:
+    name = os.fsdecode(b"shot\xff.png")
+    write_text(tmp_path / "a.json", pretty_json({"name": name}))
+    assert json.loads((tmp_path / "a.json").read_text()) == {"name": name}
+    assert utf8_path(tmp_path / "ä.png") == str(tmp_path / "ä.png")
+    with pytest.raises(UserError, match=r"shot\\udcff\.png: its name is no UTF-8.*; rename it"):
+        utf8_path(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ from scalenas_runtime.errors import UserError
 from scalenas_runtime.measure import MeasureJob, MeasuringFailed, MeasuringProcess
 from scalenas_runtime.measure.lock import device_locks
 from scalenas_runtime.measure.server import serve
-from scalenas_runtime.measure.subject import noise
+from scalenas_runtime.measure.subject import PacedSubject, StreamSubject, noise
 from scalenas_runtime.measure.watch import Watch
-from scalenas_runtime.session import TensorSpec
+from scalenas_runtime.session import Array, Feeds, Session, TensorSpec
 from scalenas_runtime.targets import EngineConfig, Target
 
 CONFIG = EngineConfig(Target.parse("openvino:cpu/bf16"), threads=2)
@@ -25,7 +27,7 @@ JOB = MeasureJob(Path("model.onnx"), CONFIG)
 
 
 def test_job_survives_json() -> None:
-    job = MeasureJob(Path("a b.onnx"), CONFIG, "report", "paced@7.5", "p95", 2.5, 3, 9)
+    job = MeasureJob(Path("a b.onnx"), CONFIG, "report", "paced@7.5", "p95", 2.5, seed=9)
     assert MeasureJob.from_json(json.loads(json.dumps(job.to_json()))) == job
     assert job.pace == 7.5
 
@@ -46,6 +48,9 @@ def test_job_survives_json() -> None:
         pytest.param({"boundary": "paced@0"}, "unknown boundary 'paced@0'", id="pace of zero"),
         pytest.param({"seconds": 0}, "seconds must be a positive number, got 0", id="seconds"),
         pytest.param({"persons": 0}, "persons must be at least 1, got 0", id="persons"),
+        pytest.param(
+            {"persons": 3}, "3 persons are asked for, and the boundary engine_wall has none", id="persons of an engine"
+        ),
         pytest.param(
             {"config": {"target": "openvino:cpu/fp32@nuc"}},
             "only this machine is measured; run the command on nuc",
@@ -169,3 +174,40 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"scalenas-measure-cpu\.lock"), device_locks({"cpu"}, folder=tmp_path):
         pass
     assert precious.read_text() == "mine"
+
+
+class Sleeping(Session):
+    """A session that computes nothing, for a set time."""
+
+    def __init__(self, seconds: float, parallel: int) -> None:
+        spec = TensorSpec("x", "float32", (1,))
+        super().__init__([spec], [TensorSpec("y", "float32", (1,))], parallel=parallel)
+        self.seconds, self.runs = seconds, 0
+
+    def _infer(self, feeds: Feeds, out: Mapping[str, Array]) -> None:
+        self.runs += 1
+        time.sleep(self.seconds)
+
+    def _close(self) -> None:
+        pass
+
+
+def test_throughput_counts_every_request_that_its_time_holds() -> None:
+    session = Sleeping(0.05, parallel=8)
+    subject = StreamSubject(session, noise(session.inputs, seed=0))
+    taken = subject.sample(0.12, 1)
+    subject.close()
+    assert len(taken.milliseconds) == session.runs - 8  # one untimed in each stream came before
+    assert len(taken.milliseconds) / taken.seconds == pytest.approx(8 / 0.05, rel=0.2)
+    assert min(taken.milliseconds) >= 49
+
+
+def test_frames_that_come_too_fast_are_late_and_flagged() -> None:
+    for seconds, late in ((0.0, False), (0.03, True)):
+        session = Sleeping(seconds, parallel=1)
+        subject = PacedSubject(session, noise(session.inputs, seed=0), 50.0)
+        taken = subject.sample(0.2, 5)
+        subject.close()
+        assert (taken.late > 0.5 * len(taken.milliseconds)) == late
+    # A frame that is late puts the next ones off: they do not chase a schedule that is gone.
+    assert taken.seconds < 0.2 + 3 * seconds

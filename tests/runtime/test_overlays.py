@@ -1,5 +1,6 @@
 """Overlays of a run: Ctrl-C ends a camera but not a file's run, and a stream that changes its size stays one video."""
 
+import os
 import re
 import subprocess
 import sys
@@ -70,3 +71,18 @@ def test_a_video_that_lacks_frames_is_an_error(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert re.search(r"UserError: overlay.mp4 holds \d+ of 40 frames \(\d+ bytes are free on its disk\)", done.stderr)
+
+
+@pytest.mark.parametrize("rate", [119.047619, 66.666667, 59.940060, 0.001, 999.99])
+def test_every_rate_can_be_written(rate: float, tmp_path: Path) -> None:
+    report = run_frames(frames((48, 64), (48, 64)), analyse, tmp_path, draw=draw, rate=rate)
+    assert report.files == ["overlay.mp4"]
+    written = cv2.VideoCapture(str(tmp_path / "overlay.mp4")).get(cv2.CAP_PROP_FPS)
+    assert written == pytest.approx(max(rate, 0.01), rel=1e-3)
+
+
+def test_a_folder_whose_name_is_no_utf8_takes_no_video(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"out\xff")
+    folder.mkdir()
+    with pytest.raises(UserError, match="its name is no UTF-8"):
+        run_frames(frames((48, 64)), analyse, folder, draw=draw)

@@ -259,3 +259,38 @@ def test_a_picture_array_is_not_copied() -> None:
     picture = np.zeros((4, 5, 3), np.uint8)
     assert as_picture(picture) is picture
     assert as_picture(picture[:, ::-1]).flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("data", "levels"),
+    [
+        (b"P5 3 1 100\n" + bytes([0, 50, 100]), [0, 128, 255]),
+        (b"P5\n# a comment\n3 1\n# another\n4095\n" + struct.pack(">3H", 0, 2048, 4095), [0, 128, 255]),
+        (b"P2 3 1 15\n0 7 15\n", [0, 119, 255]),
+        (b"P6 1 1 31\n" + bytes([31, 31, 31]), [255]),
+        (b"P5 3 1 255\n" + bytes([0, 50, 200]), [0, 50, 200]),
+        (b"P5 2 1 65535\n" + struct.pack(">2H", 0, 65535), [0, 255]),
+    ],
+    ids=["8 bits", "12 bits", "text", "colour", "whole range", "whole 16 bits"],
+)
+def test_white_is_the_maximum_that_a_pnm_states(data: bytes, levels: list[int]) -> None:
+    np.testing.assert_array_equal(read_picture(data)[0, :, 0], levels)
+
+
+@pytest.mark.parametrize("maximum", ["0", "65536", "white"])
+def test_a_pnm_without_a_possible_maximum_is_refused(maximum: str) -> None:
+    with pytest.raises(UserError, match=r"is damaged: a PNM with the maximum .*, not 1\.\.65535"):
+        read_picture(f"P5 2 1 {maximum}\n".encode() + bytes(2))
+
+
+def test_a_file_too_large_for_a_picture_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "film.jpg"
+    with path.open("wb") as stream:
+        stream.truncate(pictures.MAX_BYTES + 1)  # takes no space
+
+    def read(_: Path) -> bytes:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises(UserError, match=r"film\.jpg has 1,073,741,825 bytes, a picture at most 1,073,741,824"):
+        read_picture(path)

@@ -218,7 +218,7 @@ def test_a_net_that_gives_nan_is_an_error() -> None:
     ids=["size", "dtype", "joints"],
 )
 def test_a_session_that_does_not_fit_the_recipe_is_refused(image: TensorSpec, maps: TensorSpec, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         PoseEstimator(Given((image,), (maps,)), dot_recipe())
 
 

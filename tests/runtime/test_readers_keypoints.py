@@ -198,3 +198,13 @@ def test_real_files(file: str, pictures: str, joints: tuple[str, ...], counts: t
         height, width = picture.read().shape[:2]
         seen = picture.joints[picture.joints[:, :, 2] > 0]
         assert ((seen[:, :2] > -3) & (seen[:, :2] < [width + 3, height + 3])).all()
+
+
+@pytest.mark.parametrize("area", [0, -1, None], ids=["zero", "negative", "null"])
+def test_a_person_without_an_outline_has_the_area_of_the_box(area: float | None, folder: Path) -> None:
+    value = copy.deepcopy(VALUE)
+    value["annotations"][0]["area"] = area
+    (folder / "people.json").write_text(json.dumps(value))
+    _, second, _ = read_keypoints(folder / "people.json")
+    np.testing.assert_array_equal(second.areas, [200, 50])
+    np.testing.assert_array_equal(second.labelled, [True, False])

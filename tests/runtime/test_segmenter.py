@@ -201,7 +201,7 @@ def test_numbers_that_overflow_are_an_error(value: float) -> None:
 def test_a_session_that_does_not_fit_is_refused(
     built: SegmentationRecipe, asked: SegmentationRecipe, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         Segmenter(ColourSession(built), asked)
 
 

@@ -168,3 +168,59 @@ def test_real_videos_are_read() -> None:
     np.testing.assert_allclose(np.diff(times), 0.04, atol=1e-6)
     street = list(open_source(videos / "street_mmpose_demo_5frames.mp4"))
     assert len(street) == 5
+
+
+def test_a_video_whose_name_is_no_utf8_is_one_line(clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"walk\xff.avi")
+    path.write_bytes(clip.read_bytes())
+    with pytest.raises(UserError, match=r"walk\\udcff\.avi: its name is no UTF-8"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "stamps", "rate"),
+    [
+        (30.0, [0, 33, 67, 100, 133, 167], 30.0),
+        (120.0, [0, 8, 17, 25, 33, 42], 120.0),
+        (50.0, [0, 40, 80, 120, 160, 200], 25.0),
+        (0.0, [0, 40, 80, 120, 160, 200], 25.0),
+        (25.0, [0, 0, 0, 0, 0, 0], 25.0),
+    ],
+    ids=["whole milliseconds", "fast", "fields counted", "none claimed", "no stamps"],
+)
+def test_the_claimed_rate_holds_unless_the_stamps_say_otherwise(
+    claimed: float, stamps: list[float], rate: float, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Capture:
+        def __init__(self, _: str) -> None:
+            self.next = iter(stamps)
+            self.now = 0.0
+
+        def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+            return True
+
+        def grab(self) -> bool:
+            self.now = next(self.next)
+            return True
+
+        def get(self, what: int) -> float:
+            return {cv2.CAP_PROP_FPS: claimed, cv2.CAP_PROP_FRAME_COUNT: 100.0}.get(what, self.now)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    assert open_source(clip).rate == rate
+
+
+@pytest.mark.parametrize("suffix", [".m2ts", ".vob", ".flv", ".3gp"])
+def test_camera_and_disc_files_are_videos(suffix: str, clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"walk{suffix}"
+    path.write_bytes(clip.read_bytes())
+    assert open_source(path).kind == "video"
+
+
+def test_a_number_too_large_for_a_camera_is_one_line() -> None:
+    for source in (10**12, str(10**12), str(10**30)):
+        with pytest.raises(UserError, match="0 is no camera's index; the first camera is 0"):
+            open_source(source)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from scalenas_runtime.measure import MeasureJob
     from scalenas_runtime.targets import EngineConfig, Target
 
+_LONGEST = 1e7
+
 
 @verb("bench")
 @click.argument("model", type=click.Path(path_type=Path))
@@ -70,6 +72,8 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     if not model.exists():
         raise UserError(f"{model} does not exist; name a bundle or an ONNX file")
+    if not 0 < timeout <= _LONGEST:
+        raise UserError(f"--timeout is a positive number of seconds, at most {_LONGEST:.0e}, got {timeout}")
     if export_times is not None and export_times.suffix not in (".json", ".csv"):
         raise UserError(f"times are exported as .json or .csv, got {export_times}")
     targets = [Target.parse(text) for text in dict.fromkeys(target)] or _targets(model)
@@ -83,7 +87,9 @@ def command(  # noqa: PLR0913 - one parameter per option
     jobs = [
         MeasureJob(model, config, grade, boundary or _boundary(config), stat, seconds, persons) for config in configs
     ]
-    other = replace(jobs[0], model=reference, boundary=_boundary(configs[0]), seconds=None) if reference else None
+    other = None
+    if reference:
+        other = replace(jobs[0], model=reference, boundary=_boundary(configs[0]), seconds=None, persons=1)
     with new_run_folder("bench") as folder:  # first, so that a read-only place shows before minutes of measuring
         records = run_jobs(jobs, Plan(reference=other, timeout=timeout, progress=note))
         layers = {str(job.config.target): _layers(job) for job in jobs} if per_layer else {}

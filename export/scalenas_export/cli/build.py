@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from scalenas_export.cli.common import emit, note, verb
 from scalenas_export.cli.tables import table
 from scalenas_runtime.canonical import Json
+
+if TYPE_CHECKING:
+    from scalenas_runtime.bundle import Bundle
+    from scalenas_runtime.targets import EngineConfig
 
 
 @verb("build")
@@ -37,7 +42,8 @@ def command(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Build engines for this machine into BUNDLE, or into the cache with --cache.
 
-    An engine that is there already and unchanged is kept. A zip takes no engines: use --cache.
+    An engine that is there already and unchanged is kept. A zip takes no engines: use --cache. Threads, streams and
+    hint are chosen when an engine is loaded, so they change nothing in one that is kept.
     """
     from scalenas_runtime.bundle import Bundle
     from scalenas_runtime.targets import EngineConfig, Target
@@ -60,11 +66,34 @@ def command(  # noqa: PLR0913 - one parameter per option
     for config in configs:
         note(f"building {config.target}")
         started = time.monotonic()
+        there = _identity(opened, config, cache=cache)
         folder = opened.build(config, cache=cache)
+        kept = there is not None and there == _identity(opened, config, cache=cache)
+        if kept and (threads is not None or streams is not None or hint != "latency"):
+            note(
+                f"note: {folder} was there already and is kept; --threads, --streams and --hint change nothing in it, "
+                "since they are chosen when it is loaded"
+            )
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         seconds = round(time.monotonic() - started, 3)
-        built.append({"target": str(config.target), "folder": str(folder), "bytes": size, "seconds": seconds})
+        built.append(
+            {"target": str(config.target), "folder": str(folder), "bytes": size, "seconds": seconds, "kept": kept}
+        )
     rows = [
         [str(item["target"]), f"{item['seconds']} s", f"{item['bytes']} bytes", str(item["folder"])] for item in built
     ]
     emit({"engines": built}, table(("target", "took", "size", "folder"), rows), as_json=as_json)
+
+
+def _identity(bundle: Bundle, config: EngineConfig, *, cache: bool) -> tuple[int, int] | None:
+    """Returns what changes when the engine for a config is built again, None where there is no such engine."""
+    from scalenas_runtime.bundle.engines import BUILD
+    from scalenas_runtime.bundle.reader import ENGINES
+    from scalenas_runtime.cache import cache_folder
+
+    store = cache_folder(ENGINES) if cache else bundle.path / ENGINES
+    record = store / bundle.place(config).name / BUILD
+    if not record.is_file():
+        return None
+    status = record.stat()
+    return status.st_ino, status.st_mtime_ns

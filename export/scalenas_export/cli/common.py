@@ -80,7 +80,9 @@ def verb(name: str) -> Callable[[Callable[P, R]], click.Command]:
 
 def emit(value: Json, text: str, *, as_json: bool) -> None:
     """Prints the result on stdout: `value` as JSON, or `text` for people."""
-    click.echo(pretty_json(value) if as_json else text, nl=not as_json)
+    shown = pretty_json(value) if as_json else text
+    # File names may hold bytes that are no UTF-8.
+    click.echo(shown.encode(errors="backslashreplace").decode(), nl=not as_json)
 
 
 def note(text: str) -> None:
@@ -115,7 +117,7 @@ def run_folder(name: str, runs: Path = Path("runs")) -> Path:
 
     parent = runs / name
     parent.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0)
+    number = 1 + max((int(path.name) for path in parent.iterdir() if _is_number(path.name)), default=0)
     while True:
         folder = parent / str(number)
         try:
@@ -166,6 +168,11 @@ def working_folder(name: str, out: Path | None, runs: Path, *, resume: bool, hol
     return out
 
 
+def _is_number(name: str) -> bool:
+    # Superscripts are digits too, but no numbers.
+    return name.isascii() and name.isdecimal()
+
+
 def _existing(out: Path) -> Path:
     if not out.is_dir():
         raise UserError(f"there is no run to resume in {out}: it is no folder; name the run's, or leave out --resume")
@@ -174,7 +181,7 @@ def _existing(out: Path) -> Path:
 
 def _earlier(parent: Path, holds: str) -> Path:
     """Returns the newest numbered folder below `parent` that holds `holds`, or the newest where none does."""
-    found = [path for path in parent.glob("*") if path.name.isdigit() and path.is_dir()]
+    found = [path for path in parent.glob("*") if _is_number(path.name) and path.is_dir()]
     if not found:
         raise UserError(f"there is no run to resume in {parent}; name its folder with --out")
     return max(found, key=lambda path: ((path / holds).exists(), int(path.name)))
@@ -195,8 +202,22 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | N
     for key in loaded:
         if key not in known:
             raise UserError(f"{value}: unknown key {key!r}; known: {', '.join(known)}")
+        _check_value(ctx, key, loaded[key], value)
     ctx.default_map = {**(ctx.default_map or {}), **loaded}
     return value
+
+
+def _check_value(ctx: click.Context, key: str, value: object, file: Path) -> None:
+    option = next(item for item in ctx.command.params if item.name == key)
+    try:
+        option.type_cast_value(ctx, value)
+    except click.ClickException as error:
+        raise UserError(f"{file}: {key}: {error.message}") from None
+    except (TypeError, ValueError, AttributeError):
+        # Types of click expect text or numbers, and YAML has dates, lists and keys beside them.
+        raise UserError(
+            f"{file}: {key} cannot be {value!r}, which YAML reads as {type(value).__name__}; put text into quotes"
+        ) from None
 
 
 def _yaml(values: dict[str, Json]) -> str:

@@ -9,17 +9,27 @@ import click
 
 from scalenas_export.cli.common import emit, note, verb
 from scalenas_export.cli.tables import table
-from scalenas_runtime.errors import NothingMeetsBudget
+from scalenas_runtime.errors import CheckFailed, NothingMeetsBudget
 
 
 @verb("demo")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder to fill: new, or an earlier demo's.",
+)
 @click.option("--weights", help="Supernet that is searched; the best shipped one.")
 @click.option("--street-weights", help="A street supernet whose HRNet is exported too; seg-w16 where it is shipped.")
 @click.option("--target", help="backend:device/precision; the fastest that works here.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=2.5, show_default=True)
 @click.option("--n-trials", type=click.IntRange(min=1), help="Candidates; as many as there is time for.")
-@click.option("--latency-ms", type=float, help="Budget; what the HRNet in the supernet takes, over 1.3.")
+@click.option(
+    "--latency-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Budget; what the HRNet in the supernet takes, over 1.3.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Judge candidates on the first so many drawn pictures.")
 @click.option("--picture", "pictures", multiple=True, type=click.Path(path_type=Path), help="Run on this one too.")
 def command(  # noqa: PLR0913 - one parameter per option
@@ -51,7 +61,6 @@ def command(  # noqa: PLR0913 - one parameter per option
     from scalenas_runtime.targets import Target
 
     started = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     request = DemoRequest(
         folder=out,
         pose=weights,
@@ -73,5 +82,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     lines += [f"{name}: {path}" for name, path in done.files.items()]
     lines.append(f"{time.monotonic() - started:.0f} seconds")
     emit(done.to_json(), "\n".join(lines) + "\n", as_json=as_json)
+    if done.differing:
+        raise CheckFailed(f"the engine does not agree with the golden pictures: {', '.join(done.differing)}")
     if done.missed:
         raise NothingMeetsBudget(done.missed)

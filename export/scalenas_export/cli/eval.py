@@ -97,6 +97,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         data, pictures, masks, (picture_suffix, mask_suffix), _mapping(mapping), "skip" if skip_missing else "error"
     )
     question = _Question(metric, alpha, boxes, limit, flip_test)
+    _check_options(source, question, pose=isinstance(opened.recipe, PoseRecipe))
     if isinstance(opened.recipe, PoseRecipe):
         done, used = _pose(opened, opened.recipe, source, question, engine)
         if dump is not None:
@@ -184,9 +185,38 @@ def _pairs(recipe: SegmentationRecipe, source: _Data) -> PairData:
     return read_pairs(folder, masks, classes_of(recipe), rule)
 
 
+def _check_options(source: _Data, question: _Question, *, pose: bool) -> None:
+    """Accepts options that have an effect on this data and metric.
+
+    Raises:
+        UserError: an option of other data, another task or another metric.
+    """
+    folders = {
+        "--masks": source.masks is not None,
+        "--picture-suffix": bool(source.suffixes[0]),
+        "--mask-suffix": bool(source.suffixes[1]),
+        "--map": bool(source.mapping),
+    }
+    coco = {"--pictures": source.pictures is not None}
+    if source.place.startswith(_SYNTHETIC):
+        _refuse({**coco, **folders, "--skip-missing": source.missing == "skip"}, f"{source.place} is drawn, so there")
+    elif pose:
+        _refuse(folders, "masks are for segmentation bundles; with a pose bundle there")
+    else:
+        _refuse(coco, "the pictures of a segmentation bundle are DATA itself; there")
+    if question.alpha is not None and (not pose or question.metric in ("oks", "miou")):
+        raise UserError(f"--alpha is for pck and pckh; {question.metric or 'miou'} has none, so leave it out")
+
+
+def _refuse(given: dict[str, bool], why: str) -> None:
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise UserError(f"{why} is nothing for {', '.join(names)}; leave it out")
+
+
 def _synthetic(place: str) -> tuple[int, int]:
     parts = place.removeprefix(_SYNTHETIC).split(":")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts) or int(parts[1]) == 0:
+    if len(parts) != 2 or not all(map(_is_number, parts)) or int(parts[1]) == 0:
         raise UserError(f"{place!r} is no synthetic data set; write synthetic:SEED:COUNT, for example synthetic:1:200")
     return int(parts[0]), int(parts[1])
 
@@ -195,10 +225,15 @@ def _mapping(pairs: tuple[str, ...]) -> dict[int, int]:
     mapping = {}
     for pair in pairs:
         before, sign, after = pair.partition("=")
-        if not (sign and before.isdigit() and after.isdigit()):
+        if not (sign and _is_number(before) and _is_number(after)):
             raise UserError(f"--map takes FROM=TO, two labels such as 34=255, got {pair!r}")
         mapping[int(before)] = int(after)
     return mapping
+
+
+def _is_number(text: str) -> bool:
+    # Superscripts are digits too, and Python reads no numbers of thousands of digits.
+    return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 class _Bar:

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from scalenas_export.export_bundle import ExportRequest
     from scalenas_export.packing import IoForm, Report
     from scalenas_export.weight_sources import FoundWeights
+    from scalenas_runtime.tasks import Recipe
 
 FAILURES = Path("runs") / "export" / "failures"
+# The largest that generators of random numbers take.
+MAX_SEED = 2**63 - 1
 
 
 @verb("export")
@@ -38,7 +41,7 @@ FAILURES = Path("runs") / "export" / "failures"
 @click.option("--classes", help="Class set of a segmentation net, such as camvid-11.")
 @click.option("--task", type=click.Choice(["pose", "segmentation"]), help="Task of `max`, `min` or a family's net.")
 @click.option("--width", type=int, help="Channels of the first branch.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random weights.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Seed of random weights.")
 @click.option("--name", help="What the net is called; SPEC by default.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle if it exists.")
 def command(*, as_json: bool, **options: object) -> None:
@@ -88,7 +91,7 @@ def report_text(report: Report) -> str:
 def _request(options: dict[str, object]) -> ExportRequest:
     from scalenas_export.export_bundle import ExportRequest
     from scalenas_export.packing import Wanted, check_targets
-    from scalenas_export.recipes import read_recipe_file, spec_recipe
+    from scalenas_export.recipes import check_file, read_recipe_file, spec_recipe
     from scalenas_export.weight_sources import find_weights
     from scalenas_runtime.targets import Target
 
@@ -100,13 +103,17 @@ def _request(options: dict[str, object]) -> ExportRequest:
     joints, classes, recipe, weights = (text(name) for name in ("joints", "classes", "recipe", "weights"))
     if joints and classes:
         raise UserError("--joints is for pose, --classes for segmentation: give one")
-    size = parse_size(cast(str, options["size"])) if options["size"] else None
     of_file = read_recipe_file(Path(recipe)) if recipe and recipe.endswith(".json") else None
+    size = _size(cast("str | None", options["size"]), cast(str, options["spec"]), of_file)
     if recipe and of_file is None and not weights:
         raise UserError(f"--recipe {recipe} says how a checkpoint is imported: give it with --weights, or name R.json")
     found = find_weights(weights, importer=None if of_file else recipe, size=size) if weights else None
     spec = _spec(cast(str, options["spec"]), found, size, options)
-    given = of_file or (found.weights.recipe if found and not (joints or classes) else None)
+    if of_file is None:
+        chosen = spec_recipe(spec, given=found.weights.recipe if found else None, names=joints or classes)
+    else:
+        chosen = spec_recipe(spec, given=of_file)
+        check_file(of_file, Path(cast(str, recipe)), size=(chosen.height, chosen.width), names=joints or classes)
     wanted = Wanted(
         name=text("name") or Path(cast(str, options["spec"])).stem,
         targets=targets,
@@ -117,13 +124,34 @@ def _request(options: dict[str, object]) -> ExportRequest:
     )
     return ExportRequest(
         spec=spec,
-        recipe=spec_recipe(spec, given=given, names=joints or classes),
+        recipe=chosen,
         wanted=wanted,
         weights=found,
         calibration=text("calibration"),
         seed=cast(int, options["seed"]),
         failures=FAILURES,
     )
+
+
+def _size(text: str | None, spec: str, of_file: Recipe | None) -> tuple[int, int] | None:
+    """Returns the input size (height, width) that was asked for, None to leave it to the spec or the weights.
+
+    Without --size it is the recipe file's, but where a spec file says one itself.
+    """
+    if text:
+        return parse_size(text)
+    if of_file is None or (spec.endswith(".json") and not _is_symbolic(Path(spec))):
+        return None
+    return of_file.height, of_file.width
+
+
+def _is_symbolic(path: Path) -> bool:
+    from scalenas.spec import SubnetSpec
+
+    if not path.is_file():
+        return False
+    sizes = [size for shape in SubnetSpec.read(path).inputs.values() for size in shape]
+    return any(isinstance(size, str) for size in sizes)
 
 
 def _spec(

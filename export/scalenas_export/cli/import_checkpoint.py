@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from scalenas_export.cli.common import emit, parse_size, verb
+from scalenas_export.cli.export import MAX_SEED
 from scalenas_runtime.canonical import Json, canonical_json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.records import to_plain
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 @click.option("--size", metavar="HxW", help="Input height x width, the recipe's own unless given.")
 @click.option("--width", type=int, help="Refuse a checkpoint of any other base width.")
 @click.option("--names", help="Joint or class set, such as coco-17 or cityscapes-19.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of tensors that the checkpoint lacks.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, MAX_SEED),
+    default=0,
+    show_default=True,
+    help="Seed of tensors that the checkpoint lacks.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the weights file if it exists.")
 def command(*, file: Path, out: Path, overwrite: bool, as_json: bool, **options: object) -> None:
     """Turn a public HRNet checkpoint into a weights file.

@@ -78,6 +78,8 @@ class Backend(ABC):
 
     name: str
     extra: str
+    # Names of engine files that are machine code: who holds one is native, whatever it says of itself.
+    native_files: tuple[str, ...] = ()
 
     @abstractmethod
     def version(self) -> str:
@@ -132,7 +134,8 @@ class Backend(ABC):
         """Returns a session of an engine that `build` made. Threads, hint and streams are those of `config`.
 
         Raises:
-            UserError: no engine, a damaged one, or one for another target, version or CPU than is here.
+            UserError: no engine, a damaged one, one that holds machine code and says that it is portable, or one for
+                another target, version or CPU than is here.
         """
         record = _read_engine(folder)
         self.check(config.target)
@@ -146,14 +149,17 @@ class Backend(ABC):
         if record.kind == "native":
             self._check_machine(record, config.target, folder)
         _check_files(folder, record)
+        self._check_kind(folder, record)
         return _checked(self._load(folder, config), config, str(folder))
 
     def check(self, target: Target) -> Device:
         """Returns the device of `target`, before anything is compiled.
 
         Raises:
-            UserError: no such device, or it lacks the precision; the text lists what is there.
+            UserError: the target is on another host, there is no such device, or it lacks the precision; the text
+                says what is there.
         """
+        target.check_here()
         devices = self.devices()
         for device in devices:
             if device.name == target.device:
@@ -200,6 +206,14 @@ class Backend(ABC):
             raise UserError(f"{config.target}: threads are an option of the CPU, got threads {config.threads}")
         if config.hint == "latency" and config.streams not in (None, 1):
             raise UserError(f"hint latency runs one stream, got streams {config.streams}; use hint throughput")
+
+    def _check_kind(self, folder: Path, record: EngineRecord) -> None:
+        for name in self.native_files:
+            if not (folder / name).exists():
+                continue
+            if record.kind != "native" or name not in record.files:
+                said = f"kind {record.kind}" if name in record.files else "nothing of that file"
+                raise UserError(f"{folder} holds {name}, which is machine code, and its record says {said}; {_REBUILD}")
 
     def _check_machine(self, record: EngineRecord, target: Target, folder: Path) -> None:
         built, here = record.versions.get(self.name), self.version()

@@ -19,7 +19,8 @@ import numpy as np
 
 from scalenas_runtime.backends.base import Backend, Device, Kind, LayerTime, import_engine, property_text, static_shape
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.fingerprint import cpu_affinity, cpu_model, nvidia_gpus
+from scalenas_runtime.files import utf8_path
+from scalenas_runtime.fingerprint import cpu_affinity, cpu_model, nvidia_gpus, physical_cores
 from scalenas_runtime.session import Array, Feeds, Session, TensorSpec
 from scalenas_runtime.targets import EngineConfig
 
@@ -138,10 +139,16 @@ def _parallel(config: EngineConfig) -> int:
     return config.streams or cpu_affinity()
 
 
+def _threads() -> int:
+    """Returns a thread for every core that this process may run on; ONNX Runtime's own default counts all cores."""
+    allowed = cpu_affinity()
+    return min(physical_cores() or allowed, allowed)
+
+
 def _options(config: EngineConfig) -> Any:
     options = _package().SessionOptions()
     # Throughput comes from whole inferences side by side, each on one thread unless the config says otherwise.
-    options.intra_op_num_threads = config.threads or (0 if config.hint == "latency" else 1)
+    options.intra_op_num_threads = config.threads or (_threads() if config.hint == "latency" else 1)
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # More threads than processors that all spin would keep each other from working.
@@ -159,8 +166,9 @@ def _open(model: Path, config: EngineConfig, options: Any) -> Any:
     else:
         # TF32 would round the inputs of every multiplication to 10 bits, which is not fp32.
         wanted = ("CUDAExecutionProvider", {"device_id": device.removeprefix("cuda"), "use_tf32": "0"})
+    name = utf8_path(model)
     try:
-        engine = _package().InferenceSession(str(model), options, providers=[wanted])
+        engine = _package().InferenceSession(name, options, providers=[wanted])
     except Exception as error:  # its errors share no base class but Exception
         raise UserError(f"{model}: ONNX Runtime cannot use it: {' '.join(str(error).split())}") from None
     # Without its CUDA libraries the GPU wheel goes to the CPU and only logs it.

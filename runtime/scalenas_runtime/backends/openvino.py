@@ -35,6 +35,7 @@ class OpenVino(Backend):
 
     name = "openvino"
     extra = "openvino"
+    native_files = (BLOB_FILE,)
 
     def version(self) -> str:
         """Returns the release of OpenVINO, without its build number."""
@@ -53,7 +54,12 @@ class OpenVino(Backend):
         return tuple(found)
 
     def equivalent_command(self, model: Path, config: EngineConfig, seconds: float) -> str:
-        """Returns the `benchmark_app` line with the same precision, threads, streams and duration."""
+        """Returns the `benchmark_app` line with the same precision, threads, streams and duration.
+
+        Raises:
+            UserError: the target is on another host.
+        """
+        config.target.check_here()
         latency = config.hint == "latency"
         words = ["benchmark_app", "-m", str(model), "-d", _their_name(config.target.device)]
         words += ["-infer_precision", _PRECISIONS[config.target.precision][0], "-t", str(max(1, round(seconds)))]

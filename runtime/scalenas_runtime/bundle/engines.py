@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scalenas_runtime.backends import get_backend
+import msgspec
+
+from scalenas_runtime.backends import get_backend, holds_machine_code
 from scalenas_runtime.backends.base import Device, EngineFiles
 from scalenas_runtime.bundle.manifest import FileEntry, parse_json
 from scalenas_runtime.bundle.names import check_name
@@ -99,11 +101,7 @@ def place_of(config: EngineConfig, model: str, model_sha256: str) -> Place:
     Raises:
         UserError: the backend, its package, the device or the precision is not there.
     """
-    if config.target.host is not None:
-        raise UserError(
-            f"{config.target} is on another host; engines are built and loaded where they run, so call this there "
-            f"with {str(config.target).partition('@')[0]}"
-        )
+    config.target.check_here()
     backend = get_backend(config.target.backend)
     version = backend.version()
     device = backend.check(config.target)
@@ -111,7 +109,7 @@ def place_of(config: EngineConfig, model: str, model_sha256: str) -> Place:
 
 
 def read_engine(text: bytes, *, what: str) -> EngineEntry:
-    """Returns what an `build.json` says.
+    """Returns what a `build.json` says; an engine that lists a file of machine code is native whatever it says.
 
     Raises:
         UserError: not JSON, another schema, a missing, surplus or wrong-typed key, or a path that leads out.
@@ -119,6 +117,9 @@ def read_engine(text: bytes, *, what: str) -> EngineEntry:
     entry = read_record(EngineEntry, parse_json(text, what=what), what=what)
     for file in entry.files:
         check_name(file.path, what=what)
+    # What an engine says of itself may be a lie, and whether it is trusted depends on it.
+    if holds_machine_code(file.path for file in entry.files):
+        return msgspec.structs.replace(entry, kind="native")
     return entry
 
 

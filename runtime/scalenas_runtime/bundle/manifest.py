@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from scalenas_runtime.bundle.names import check_name
-from scalenas_runtime.canonical import pretty_json
+from scalenas_runtime.canonical import digest, pretty_json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.records import Record, read_record, to_plain
 from scalenas_runtime.tasks import Recipe, read_recipe
@@ -196,7 +196,7 @@ def parse_manifest(text: str | bytes, *, what: str) -> Manifest:
 
     Raises:
         UserError: not JSON, another major version, a required key that is unknown here, a missing, surplus or
-            wrong-typed key, or a path that leads out of the bundle.
+            wrong-typed key, a path that leads out of the bundle, or a recipe other than the one its digest is of.
     """
     value = parse_json(text, what=f"{what}: {MANIFEST}")
     if not isinstance(value, dict):
@@ -219,6 +219,12 @@ def parse_manifest(text: str | bytes, *, what: str) -> Manifest:
     for entry in manifest.files:
         check_name(entry.path, what=what)
     read_recipe(manifest.recipe)
+    stated = manifest.digests.get("recipe")
+    if stated is not None and stated != digest(manifest.recipe):
+        raise UserError(
+            f"{what}: {MANIFEST}: the recipe was changed: its digest is not digests.recipe, {stated[:16]}...; export "
+            "the bundle again with the recipe you want"
+        )
     return manifest
 
 

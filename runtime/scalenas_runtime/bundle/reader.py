@@ -17,6 +17,7 @@ from scalenas_runtime.bundle.engines import (
     EngineEntry,
     Place,
     build_engine,
+    is_intact,
     is_own,
     misfit,
     place_of,
@@ -224,9 +225,12 @@ class Bundle:
         place = self.place(config)
         candidates = list(self._engines())
         cached = cache_folder(ENGINES) / place.name
-        if build != "never" and (cached / BUILD).is_file():
-            candidates.append(self._engine(DirectoryStore(cached), ""))
         reasons: list[str] = []
+        if build != "never" and cached.exists():
+            if is_intact(cached, known=lambda _: True):  # `trusted` asks who built it
+                candidates.append(self._engine(DirectoryStore(cached), ""))
+            else:
+                reasons.append(f"{cached} is damaged")
         for item in candidates:
             reason = misfit(item.entry, place) or ("" if item.trusted else _UNTRUSTED)
             if not reason:
@@ -289,6 +293,11 @@ class Bundle:
             return str(error)
 
     def _open(self, item: _Found, config: EngineConfig) -> Session:
+        listed = {item.prefix + file.path for file in item.entry.files}
+        for name in item.store.names():
+            # What kind of engine it is was judged by the listed files: no other one may take part.
+            if name.startswith(f"{item.prefix}{FILES}/") and name not in listed:
+                raise UserError(f"{item.store.path}: {name} is not listed in {item.prefix}{BUILD}; delete it")
         folder = item.store.folder(item.digest, item.entry.files, prefix=item.prefix)
         return get_backend(config.target.backend).load(folder / FILES, config)
 

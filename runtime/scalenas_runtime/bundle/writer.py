@@ -23,6 +23,7 @@ from scalenas_runtime.bundle.manifest import (
     parse_manifest,
 )
 from scalenas_runtime.bundle.names import check_name
+from scalenas_runtime.bundle.places import check_place
 from scalenas_runtime.bundle.readme import readme_text
 from scalenas_runtime.canonical import Json, digest, pretty_json
 from scalenas_runtime.errors import UserError
@@ -116,16 +117,17 @@ def write_bundle(out: Path, contents: BundleContents, *, overwrite: bool = False
     without engines and records.
 
     Raises:
-        UserError: `out` exists already and `overwrite` is false, or the contents do not fit together.
+        UserError: `out` exists already and `overwrite` is false, holds something else than a bundle or
+            one of the files to be put in, or the contents do not fit together.
         OSError: the place is read-only or the disk is full; nothing is left behind then.
     """
     contents.golden.check(contents.recipe)
+    check_place(out, overwrite=overwrite)
     if out.suffix != ".zip":
-        with new_directory(out, overwrite=overwrite) as folder:
+        sources = [model.path for model in contents.models] + [*contents.files.values(), *contents.engines]
+        with new_directory(out, overwrite=overwrite, holds=MANIFEST, sources=sources) as folder:
             _fill(folder, contents)
         return out
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} exists already; name another file or pass --overwrite")
     out.parent.mkdir(parents=True, exist_ok=True)
     with named_errors(out), tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         folder = Path(temporary) / "bundle"
@@ -133,6 +135,7 @@ def write_bundle(out: Path, contents: BundleContents, *, overwrite: bool = False
         _fill(folder, contents)
         archive = Path(temporary) / "bundle.zip"
         pack(folder, archive)
+        check_place(out, overwrite=overwrite)
         archive.replace(out)
     return out
 

@@ -87,6 +87,11 @@ class MeasureJob:
             raise UserError(f"seconds must be a positive number, got {self.seconds}")
         if self.persons < 1:
             raise UserError(f"persons must be at least 1, got {self.persons}")
+        if self.persons != 1 and self.boundary != "pipeline":
+            raise UserError(
+                f"{self.persons} persons are asked for, and the boundary {self.boundary} has none; take the boundary "
+                "pipeline, or leave persons out"
+            )
         if self.config.target.host is not None:
             raise UserError(
                 f"{self.config.target}: only this machine is measured; run the command on {self.config.target.host}"
@@ -184,16 +189,18 @@ class Slice(Record, frozen=True):
         seconds: Wall time of the timed part.
         sharing: Who else used the processor meanwhile; of slices in turns, during all of these.
         parts: Milliseconds of `pre`, `infer` and `post` of each sample, for the boundary `pipeline`.
+        late: Frames that started after they were due, for the boundary `paced@<fps>`.
     """
 
     milliseconds: list[float]
     seconds: float
     sharing: Sharing | None
     parts: dict[str, list[float]]
+    late: int = 0
 
 
 class ProcessRun(Record, frozen=True):
-    """One process's share: its engine, its median and its raw samples in milliseconds."""
+    """One process's share: its engine, its median and its raw samples in milliseconds; `late` as in `Slice`."""
 
     engine: Opened
     median: float
@@ -201,6 +208,7 @@ class ProcessRun(Record, frozen=True):
     sharing: Sharing | None
     milliseconds: list[float]
     parts: dict[str, list[float]]
+    late: int = 0
 
 
 class Drift(Record, frozen=True):
@@ -261,6 +269,7 @@ FLAGS = {
     "unstable": "standard deviation over 2.5 % of the mean",
     "few_samples": "fewer samples than the grade asks for",
     "not_steady": "the latency still moved when the warm-up ended",
+    "not_paced": "over 1 % of the frames came before the one before was done, so the pace was not kept",
     "shared_cpu": "other processes took over 5 % of the processors",
     "stolen_cpu": "the hypervisor took over 1 % of the processors",
     "cpu_quota": "the control group allows fewer processors than the process may run on",
@@ -283,6 +292,7 @@ def flags_of(
         "unstable": statistics.cov > 0.025,
         "few_samples": statistics.samples < job.proving_samples,
         "not_steady": not all(process.engine.warm_up.steady for process in processes),
+        "not_paced": sum(process.late for process in processes) > 0.01 * statistics.samples,
         "shared_cpu": any(item.others > 0.05 for item in sharing),
         "stolen_cpu": any(item.stolen > 0.01 for item in sharing),
         "cpu_quota": cpu["quota"] is not None and cpu["quota"] < cpu["affinity"],

@@ -63,7 +63,7 @@ def _device_lock(device: str, path: Path, timeout: float, tell: Callable[[str], 
             time.sleep(_POLL)
         note: dict[str, Json] = {"pid": os.getpid(), "command": " ".join(sys.argv)[:200], "since": int(time.time())}
         os.ftruncate(handle, 0)
-        os.pwrite(handle, canonical_json(note).encode(), 0)
+        os.pwrite(handle, canonical_json(note).encode(errors="backslashreplace"), 0)
         yield
     finally:
         os.close(handle)

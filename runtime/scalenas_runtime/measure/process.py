@@ -97,7 +97,7 @@ class ServedProcess:
             raise self._death(what) from None
         started = time.monotonic()
         try:
-            line = self._answers.get(timeout=timeout)
+            line = self._answers.get(timeout=min(timeout, threading.TIMEOUT_MAX))
         except queue.Empty:
             self._kill()
             raise MeasuringFailed(

@@ -144,6 +144,7 @@ def joined(engine: Opened, slices: Sequence[Slice]) -> ProcessRun:
         sharing=sharing,
         milliseconds=times,
         parts={name: [value for item in slices for value in item.parts[name]] for name in slices[0].parts},
+        late=sum(item.late for item in slices),
     )
 
 

@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ class Subject(ABC):
         self._held = ExitStack()
         self._turn = 0
         self.parts: dict[str, list[float]] = {}
+        self.late = 0
 
     @abstractmethod
     def step(self) -> float:
@@ -47,6 +49,7 @@ class Subject(ABC):
         """Returns the latencies of as many runs as fill `seconds` and give `samples`."""
         for values in self.parts.values():
             values.clear()
+        self.late = 0
         watch, start = Watch(), time.perf_counter()
         times = self._loop(seconds, samples)
         wall = time.perf_counter() - start
@@ -55,6 +58,7 @@ class Subject(ABC):
             seconds=wall,
             sharing=watch.read(),
             parts={name: list(values) for name, values in self.parts.items()},
+            late=self.late,
         )
 
     def close(self) -> None:
@@ -94,25 +98,43 @@ class EngineSubject(Subject):
 
 
 class StreamSubject(EngineSubject):
-    """All streams busy (hint `throughput`): a sample is the time from a request's submission to its result."""
+    """All streams busy (hint `throughput`): a sample is the time from a request's submission to its result.
+
+    Every request that is submitted is waited for and counted, so samples over wall time is the rate.
+    """
+
+    def sample(self, seconds: float, samples: int) -> Slice:
+        """Returns the latencies of requests that fill `seconds` and give `samples`, after one untimed in each stream.
+
+        The warm-up runs one request at a time, so only here do all streams come to work.
+        """
+        for future in [self._submit() for _ in range(self._session.parallel)]:
+            future.result()
+        return super().sample(seconds, samples)
 
     def _loop(self, seconds: float, samples: int) -> list[float]:
         times: list[float] = []
-        under_way: deque[tuple[float, Any]] = deque()
+        under_way: deque[tuple[float, Future[dict[str, Array]]]] = deque()
         begin = time.perf_counter()
-        while time.perf_counter() - begin < seconds or len(times) < samples:
+        while time.perf_counter() - begin < seconds or len(times) + len(under_way) < samples:
             while len(under_way) < self._session.parallel:
-                under_way.append((time.perf_counter(), self._session.submit(self._feeds[self._next()])))
-            started, future = under_way.popleft()
-            future.result()
-            times.append(time.perf_counter() - started)
-        for _, future in under_way:
-            future.result()
-        return times
+                under_way.append((time.perf_counter(), self._submit()))
+            times.append(self._finish(*under_way.popleft()))
+        return times + [self._finish(*request) for request in under_way]
+
+    def _submit(self) -> Future[dict[str, Array]]:
+        return self._session.submit(self._feeds[self._next()])
+
+    def _finish(self, started: float, future: Future[dict[str, Array]]) -> float:
+        future.result()
+        return time.perf_counter() - started
 
 
 class PacedSubject(EngineSubject):
-    """One inference a frame interval, asleep in between: clocks and caches cool down as behind a camera."""
+    """One inference a frame interval, asleep in between: clocks and caches cool down as behind a camera.
+
+    A frame that is due while the one before still runs is late: it starts at once, and the next ones follow from there.
+    """
 
     def __init__(self, session: Session, feeds: Sequence[dict[str, Array]], pace: float) -> None:
         super().__init__(session, feeds)
@@ -123,7 +145,10 @@ class PacedSubject(EngineSubject):
         begin = due = time.perf_counter()
         while due - begin < seconds or len(times) < samples:
             due += self._interval
-            time.sleep(max(0.0, due - time.perf_counter()))
+            now = time.perf_counter()
+            self.late += due < now
+            due = max(due, now)
+            time.sleep(due - now)
             times.append(self.step())
         return times
 

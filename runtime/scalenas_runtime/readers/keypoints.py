@@ -53,7 +53,7 @@ class KeypointPicture:
         read: Gives the picture, uint8 (H, W, 3) BGR.
         boxes: (N, 4) float32 x1, y1, x2, y2 in pixels of the picture.
         joints: (N, K, 3) float32: x, y in pixels of the picture, and 0 not labelled, 1 hidden, 2 visible.
-        areas: (N,) float64 in square pixels: the person's outline where the file has it, else the box.
+        areas: (N,) float64 in square pixels: the person's outline where the file has one over 0, else the box.
         crowd: (N,) bool: a group in one box, which no metric counts.
         size: Height and width in pixels where the data set gives them; None where only the picture itself tells.
     """
@@ -195,10 +195,16 @@ def _picture(image: _Image, people: Sequence[_Annotation], folder: Path, joints:
         partial(_read, folder / image.file_name, image),
         corners.astype(np.float32),
         np.array([person.keypoints or [0.0] * (3 * joints) for person in people], np.float32).reshape(-1, joints, 3),
-        np.array([p.bbox[2] * p.bbox[3] if p.area is None else p.area for p in people], np.float64),
+        np.array([_area(person) for person in people], np.float64),
         np.array([bool(person.iscrowd) for person in people], np.bool_),
         None if image.height is None or image.width is None else (image.height, image.width),
     )
+
+
+def _area(person: _Annotation) -> float:
+    # Tools that write boxes alone leave `area` out, or fill in 0.
+    given = 0.0 if person.area is None else person.area
+    return given if given > 0 else person.bbox[2] * person.bbox[3]
 
 
 def _read(file: Path, image: _Image) -> Picture:

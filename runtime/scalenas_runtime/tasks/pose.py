@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from scalenas_runtime.records import Record
@@ -71,6 +72,10 @@ class PoseRecipe(Record, frozen=True, kw_only=True, tag_field="task", tag="pose"
             raise ValueError(f"blur {self.blur} must be odd and positive")
         if self.stride < 1:
             raise ValueError(f"stride {self.stride} must be positive")
+        if not all(math.isfinite(value) for value in (self.keypoint_threshold, *self.sigmas)):
+            raise ValueError(
+                f"keypoint_threshold {self.keypoint_threshold} and sigmas {self.sigmas} must be finite numbers"
+            )
 
     @property
     def heatmap_size(self) -> tuple[int, int]:

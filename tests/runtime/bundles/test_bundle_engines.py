@@ -159,6 +159,43 @@ def test_a_native_engine_from_elsewhere_needs_trust(bundle: Bundle, cache: Path)
     assert Bundle.open(bundle.path, trust=True).targets() == ("openvino:cpu/fp32",)
 
 
+def called_portable(folder: Path, *, lists_blob: bool, engine: str) -> None:
+    """Makes a native engine say in both of its records that it is portable, as a bundle from elsewhere may."""
+    path = folder / "files/engine.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "kind": engine}))
+
+    def edit(build: dict[str, Any]) -> None:
+        build["kind"] = "portable"
+        files = {file["path"]: file for file in build["files"]}
+        files["files/engine.json"].update(sha256=file_sha256(path), size=path.stat().st_size)
+        if not lists_blob:
+            del files["files/model.blob"]
+        build["files"] = list(files.values())
+
+    edited(folder, edit)
+
+
+@pytest.mark.parametrize(
+    ("lists_blob", "engine", "text"),
+    [
+        (True, "portable", r"a native engine from another machine, which is loaded only with trust"),
+        (True, "native", r"a native engine from another machine, which is loaded only with trust"),
+        (False, "portable", r"files/model\.blob is not listed in engines/.*build\.json; delete it"),
+        (False, "native", r"files/model\.blob is not listed in engines/.*build\.json; delete it"),
+    ],
+    ids=["listed", "listed, engine.json says native", "unlisted", "unlisted, engine.json says native"],
+)
+def test_machine_code_that_calls_itself_portable_needs_trust(
+    bundle: Bundle, lists_blob: bool, engine: str, text: str
+) -> None:
+    called_portable(bundle.build(NATIVE), lists_blob=lists_blob, engine=engine)
+    with pytest.raises(UserError, match=text):
+        bundle.load_config(NATIVE)
+    if lists_blob:
+        assert [(status.entry.kind, status.trusted) for status in bundle.engines()] == [("native", False)]
+
+
 def test_a_changed_build_record_is_not_this_machines(bundle: Bundle) -> None:
     edited(bundle.build(NATIVE), lambda v: v.update(build_seconds=1.0))
     with pytest.raises(UserError, match="loaded only with trust"):
@@ -283,3 +320,14 @@ def test_pose_takes_the_batches_whose_engines_fit(tmp_path: Path, batched_conten
     edited(many, lambda value: value.update(version="2020.1"), own=True)
     with PoseEstimator.load(bundle.path, str(NATIVE.target)) as pose:
         assert pose.batches == (1,)
+
+
+@pytest.mark.parametrize("damage", ["build.json", "files/model.onnx", "files/engine.json"])
+def test_a_damaged_engine_in_the_cache_is_built_anew(damage: str, bundle: Bundle, cache: Path) -> None:
+    check_runs(bundle, PORTABLE, build="auto")
+    (folder,) = (cache / "engines").iterdir()
+    (folder / damage).write_bytes(b"{}")
+    with pytest.raises(UserError, match=rf"fits onnxruntime:cpu/fp32 here \({folder} is damaged\); build one with"):
+        bundle.load_config(PORTABLE, build="cached")
+    check_runs(bundle, PORTABLE, build="auto")
+    check_runs(bundle, PORTABLE, build="cached")

@@ -136,6 +136,7 @@ MALFORMED: dict[str, tuple[Edit, str]] = {
         r"requires \['x'\], which scalenas.bundle/1.0 does not have",
     ),
     "bad recipe": (lambda v: v["recipe"].update(fitt="pad"), r"unknown field `fitt` \(did you mean `fit`\?\)"),
+    "changed recipe": (lambda v: v["recipe"].update(stride=8), "the recipe was changed: its digest is not digests.rec"),
     "unknown task": (lambda v: v["recipe"].update(task="depth"), "task is 'depth', known: pose, segmentation"),
     "checksum that is none": (
         lambda v: v["files"][3].update(sha256="12"),
@@ -343,3 +344,7 @@ def test_contents_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="with at least one picture"):
         write_bundle(tmp_path / "b", replace(contents, golden=empty))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["graph.onnx"]
+
+
+def test_a_bundle_without_a_digest_of_its_recipe_opens(frozen: Path) -> None:
+    assert Bundle.open(edited(frozen, without("digests", "recipe"))).recipe == RECIPE

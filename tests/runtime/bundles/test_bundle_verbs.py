@@ -14,6 +14,7 @@ from scalenas_export.cli.app import run
 from scalenas_runtime.bundle import Bundle, BundleContents, write_bundle
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.safetensors_header import read_safetensors_header
+from scalenas_runtime.targets import EngineConfig, Target
 
 ORT, OPENVINO = "onnxruntime:cpu/fp32", "openvino:cpu/fp32"
 
@@ -63,6 +64,54 @@ def test_a_failed_verification_exits_with_4(
     assert [path.suffix for path in worst.iterdir()] == [".png"]
 
 
+@pytest.mark.parametrize("damaged", [False, True], ids=["intact", "damaged"])
+def test_verify_looks_at_engines_of_every_batch_and_form(
+    damaged: bool, tmp_path: Path, batched_contents: BundleContents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_bundle(tmp_path / "net", batched_contents)
+    bundle = Bundle.open(path)
+    for batch in (1, 3):
+        folder = bundle.build(EngineConfig(Target.parse(ORT), batch=batch))
+    if damaged:
+        (folder / "files/model.onnx").write_bytes(b"x" * (folder / "files/model.onnx").stat().st_size)
+    assert run(["verify", str(path), "--json"]) == (2 if damaged else 0)
+    shown = capsys.readouterr()
+    if damaged:
+        assert "files/model.onnx has SHA-256" in shown.err
+        return
+    assert [report["config"]["batch"] for report in json.loads(shown.out)["reports"]] == [1, 3]
+    worst = tmp_path / "worst"
+    assert run(["verify", str(path), "--worst", str(worst)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == [ORT, f"{ORT}, batch 3"]
+    assert [("-b3-" in name.name) for name in sorted(worst.iterdir())] == [False, True]
+    assert run(["verify", str(path), "--batch", "3", "--json"]) == 0
+    assert [report["config"]["batch"] for report in json.loads(capsys.readouterr().out)["reports"]] == [3]
+
+
+def test_targets_on_other_hosts_are_not_run_here(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = str(Path(net) / "model.onnx")
+    for words in (["verify", graph, graph], ["verify", net], ["bench", graph, "--print-equivalent"]):
+        assert run([*words, "--target", f"{OPENVINO}@nuc"]) == 2
+        assert f"{OPENVINO}@nuc is on another host; " in capsys.readouterr().err
+    assert run(["verify", graph, graph, "--target", f"{ORT}@nuc"]) == 2
+    assert f"call this there with {ORT}\n" in capsys.readouterr().err
+
+
+def test_build_says_that_a_kept_engine_has_no_threads(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["build", net, "--target", ORT, "--json"]
+    assert run([*line, "--threads", "2"]) == 0
+    first = capsys.readouterr()
+    assert (json.loads(first.out)["engines"][0]["kept"], "note:" in first.err) == (False, False)
+    assert run(line) == 0
+    assert "note:" not in capsys.readouterr().err
+    for options in (["--threads", "1"], ["--hint", "throughput", "--streams", "2"]):
+        assert run([*line, *options]) == 0
+        again = capsys.readouterr()
+        assert json.loads(again.out)["engines"][0]["kept"] is True
+        assert "is kept; --threads, --streams and --hint change nothing in it, since they are" in again.err
+
+
 def test_verify_without_engines_asks_for_a_target(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", net]) == 2
     assert capsys.readouterr().err.endswith(
@@ -82,6 +131,9 @@ def test_verify_compares_two_models(
     assert "on onnxruntime:cpu/fp32, inputs: 4 of noise, 4 of drawn people: passed" in capsys.readouterr().out
     assert run(["verify", first, other, "--target", OPENVINO]) == 4
     assert "differ: heatmaps: relative error" in capsys.readouterr().err
+    for option in (["--trust"], ["--worst", str(tmp_path / "worst")]):
+        assert run(["verify", first, first, *option]) == 2
+        assert "--worst and --trust are for a bundle; leave them out" in capsys.readouterr().err
     assert run(["verify", first, other, "--target", OPENVINO, "--target", ORT]) == 2
     assert f"two models are compared on one target, got {OPENVINO}, {ORT}" in capsys.readouterr().err
 

@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,51 @@ def test_an_existing_result_is_kept_unless_told_otherwise(tmp_path: Path, conten
     assert Bundle.open(out).manifest.name == "renamed"
 
 
+def taken(path: Path, kind: str) -> Path:
+    """Puts something that is no bundle at `path`."""
+    if kind == "file":
+        path.write_text("precious")
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("thesis.txt", "precious")
+    else:
+        path.mkdir()
+        (path / "thesis.txt").write_text("precious")
+        if kind == "folder with a manifest":
+            (path / "manifest.json").write_text('{"schema": "web.app/1"}')
+    return path
+
+
+PRECIOUS = {
+    "folder": ("net", "folder", r"it holds files, and no manifest\.json"),
+    "folder with a manifest": ("net", "folder with a manifest", r"manifest\.json is of schema 'web\.app/1', not of sc"),
+    "file": ("net", "file", r"it is no folder"),
+    "file named zip": ("net.zip", "file", r"it is no readable zip"),
+    "other zip": ("net.zip", "zip", r"it holds no manifest\.json"),
+    "folder named zip": ("net.zip", "folder", r"it is no file, and a name that ends with \.zip means one"),
+}
+
+
+@pytest.mark.parametrize(("name", "kind", "text"), PRECIOUS.values(), ids=PRECIOUS)
+def test_overwrite_replaces_nothing_but_bundles(
+    name: str, kind: str, text: str, tmp_path: Path, contents: BundleContents
+) -> None:
+    (tmp_path / "out").mkdir()
+    out = taken(tmp_path / "out" / name, kind)
+    before = leftovers(out) if out.is_dir() else out.read_bytes()
+    with pytest.raises(
+        UserError, match=rf"cannot be replaced by a bundle: (its )?{text}.*; name another place, or delete"
+    ):
+        write_bundle(out, contents, overwrite=True)
+    assert (leftovers(out) if out.is_dir() else out.read_bytes()) == before
+    assert leftovers(out.parent) == [name]
+
+
+def test_overwrite_fills_an_empty_folder(tmp_path: Path, contents: BundleContents) -> None:
+    (tmp_path / "net").mkdir()
+    Bundle.open(write_bundle(tmp_path / "net", contents, overwrite=True))
+
+
 class Interrupting(Mapping[str, Json]):
     """Records whose reading is interrupted, when graphs and golden files are already written."""
 
@@ -76,6 +122,19 @@ class Interrupting(Mapping[str, Json]):
 
     def __len__(self) -> int:
         return 1
+
+
+def test_a_zip_that_appears_meanwhile_is_kept(tmp_path: Path, contents: BundleContents) -> None:
+    out = tmp_path / "net.zip"
+
+    class Appearing(Interrupting):
+        def __iter__(self) -> Iterator[str]:
+            out.write_text("precious")
+            return iter(())
+
+    with pytest.raises(UserError, match=r"net\.zip exists already"):
+        write_bundle(out, replace(contents, records=Appearing()))
+    assert out.read_text() == "precious"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -162,3 +221,11 @@ def test_the_parity_record_is_kept_and_shown(tmp_path: Path, contents: BundleCon
     text = (out / "README.md").read_text()
     assert f"| engine x | 1 | {comparison.relative:.2e} | shift p99 0 px, 112 joints | FAILED |" in text
     assert "| engine x, decoded | - | - | shift p99 0 px, 112 joints | FAILED |" in text
+
+
+def test_overwrite_never_replaces_what_goes_in(tmp_path: Path, contents: BundleContents) -> None:
+    out = write_bundle(tmp_path / "net", contents)
+    own = replace(contents.models[0], path=out / "model.onnx")
+    with pytest.raises(UserError, match=r"net cannot be replaced: .*model\.onnx, which is read, lies in it"):
+        write_bundle(out, replace(contents, models=(own,)), overwrite=True)
+    Bundle.open(out)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scalenas_runtime.canonical import canonical_json
 from scalenas_runtime.decode.pose import decode_heatmaps
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.golden import decode_outputs
 from scalenas_runtime.parity import (
     EXACT,
     TOLERANCES,
@@ -16,6 +17,7 @@ from scalenas_runtime.parity import (
     Comparison,
     ParityRecord,
     Rung,
+    Verdict,
     compare,
     judge,
     tolerance_of,
@@ -189,6 +191,54 @@ def test_decoded_results_are_judged_by_agreement_alone() -> None:
     assert found.joint_shift_max == pytest.approx(0.4)
     assert found.relative > 1
     assert judge(found, TOLERANCES["bf16"]).passed
+
+
+def keypoints(heatmaps: Heatmaps) -> NDArray[np.float32]:
+    """What the recipe makes of heatmaps: (N, 10, 3)."""
+    return np.asarray(decode_outputs(heatmaps, POSE), np.float32)
+
+
+def judged_decoded(right: NDArray[np.float32], made: NDArray[np.float32], heatmaps: Heatmaps | None) -> Verdict:
+    comparer = Comparer(POSE, stage="decoded")
+    comparer.update(right, made, heatmaps=heatmaps)
+    return judge(comparer.result(), TOLERANCES["fp32"])
+
+
+@pytest.mark.parametrize("peak", [1.0, 0.1], ids=["confident", "not one joint is"])
+def test_scores_and_places_of_keypoints_are_judged_however_few_are_confident(peak: float) -> None:
+    maps = blobs(peak=peak)
+    right = keypoints(maps)
+    few = "only scores and peaks were judged"
+    same = judged_decoded(right, right, maps)
+    assert (same.passed, same.informative) == (True, peak == 1)
+    assert (few in " ".join(same.reasons)) == (peak < 1)
+    scored = right.copy()
+    scored[3, 4, 2] += 0.01 * peak
+    wrong = judged_decoded(right, scored, maps)
+    assert not wrong.passed
+    assert wrong.reasons[0].startswith("score error 0.01 exceeds 0.0001 of the heatmaps' range")
+    moved = right.copy()
+    moved[..., :2] = np.random.default_rng(3).uniform(0, 64, moved[..., :2].shape)
+    wrong = judged_decoded(right, moved, maps)
+    assert not wrong.passed
+    assert "of the heatmaps' range below its peak; 0.0002 is allowed" in wrong.reasons[0]
+    outside = right.copy()
+    outside[0, 0, 0] = 1e6
+    assert not judged_decoded(right, outside, maps).passed
+
+
+def test_scores_are_judged_without_heatmaps_too() -> None:
+    right = keypoints(blobs(peak=0.1))
+    assert "only the scores were judged" in judged_decoded(right, right, None).reasons[0]
+    scored = right.copy()
+    scored[0, 0, 2] *= 2
+    assert not judged_decoded(right, scored, None).passed
+
+
+def test_places_of_maps_without_a_peak_are_not_judged() -> None:
+    maps = -np.abs(blobs()) - np.float32(0.1)
+    right = keypoints(maps)
+    assert judged_decoded(right, right, maps).passed
 
 
 def test_equal_outputs_pass_the_exact_tolerance_and_others_do_not() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,15 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from scalenas_runtime.bundle import Bundle, BundleContents, ModelFile, write_bundle
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.golden import Golden
+from scalenas_runtime.parity import judge, tolerance_of
 from scalenas_runtime.session import TensorSpec
 from scalenas_runtime.targets import EngineConfig, Target
-from scalenas_runtime.verify import engine_outputs, verify, verify_models, worst_picture
+from scalenas_runtime.verify import _compare, engine_outputs, verify, verify_models, worst_picture
 
 ORT = EngineConfig(Target.parse("onnxruntime:cpu/fp32"))
 OPENVINO = EngineConfig(Target.parse("openvino:cpu/fp32"))
@@ -87,6 +89,54 @@ def test_a_batched_engine_serves_all_pictures(tmp_path: Path, batched_contents: 
     with bundle.load_config(replace(ORT, batch=3), build="cached") as session:
         part = list(engine_outputs(session, golden.inputs, start=4, stop=9))
     np.testing.assert_allclose(part, golden.outputs[4:9], atol=1e-4)
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["right", "wrong beyond the pictures"])
+def test_every_slot_of_a_batch_is_compared(
+    broken: bool, tmp_path: Path, segmentation_contents: BundleContents, save_model: Callable[..., Path]
+) -> None:
+    # Four golden pictures in a batch of 8: the last four slots are only ever filled up.
+    path = save_model("segmentation", batch=8)
+    model = onnx.load(path)
+    factors = np.ones((8, 1, 1, 1), np.float32)
+    factors[6:] = 0 if broken else 1
+    model.graph.initializer.append(numpy_helper.from_array(factors, "factors"))
+    model.graph.node[-1].output[0] = "whole"
+    model.graph.node.append(helper.make_node("Mul", ["whole", "factors"], ["logits"]))
+    onnx.save(model, path)
+    first = segmentation_contents.models[0]
+    specs = [TensorSpec(spec.name, spec.dtype, (8, *spec.shape[1:])) for spec in (*first.inputs, *first.outputs)]
+    second = ModelFile(path, (specs[0],), (specs[1],), batch=8)
+    bundle = Bundle.open(write_bundle(tmp_path / "net", replace(segmentation_contents, models=(first, second))))
+    report = verify(bundle, replace(ORT, batch=8), build="auto")
+    assert report.verdict.passed is not broken
+    assert report.pictures == 4
+    assert report.worst in ((2, 3) if broken else range(4))
+
+
+def test_random_keypoints_of_an_unsure_net_fail(tmp_path: Path, contents: BundleContents) -> None:
+    golden = contents.golden
+    scale = np.float32(0.01 / np.abs(golden.outputs).max())
+    outputs = golden.outputs * scale
+    decoded = golden.decoded * np.array([1, 1, scale], np.float32)
+    unsure = changed(contents, outputs=outputs, decoded=decoded)
+    bundle = Bundle.open(write_bundle(tmp_path / "net", unsure))
+
+    class Guessing:
+        inputs = (TensorSpec("image", "uint8", (1, 64, 32, 3)),)
+        outputs = (TensorSpec("keypoints", "float32", (1, 7, 3)),)
+        count = 0
+
+        def run(self, feeds: object) -> dict[str, NDArray[np.float32]]:
+            made = decoded[self.count : self.count + 1].copy()
+            made[..., :2] = np.random.default_rng(self.count).uniform(0, 32, made[..., :2].shape)
+            self.count += 1
+            return {"keypoints": made}
+
+    _, comparison = _compare(Guessing(), bundle.golden(), bundle.recipe, replace(ORT, io="end2end"))  # type: ignore[arg-type]
+    verdict = judge(comparison, tolerance_of("fp32"))
+    assert (verdict.passed, verdict.informative) == (False, False)
+    assert "below its peak" in verdict.reasons[0]
 
 
 def test_an_engine_that_decodes_is_compared_decoded(tmp_path: Path, segmentation_contents: BundleContents) -> None:
