@@ -49,11 +49,6 @@ class LatencyQuestion:
 
     def __post_init__(self) -> None:
         self.job(Path("model.onnx"), EngineConfig.from_json({"target": "openvino:cpu/fp32"}), None)
-        if self.persons != 1 and self.boundary != "pipeline":
-            raise UserError(
-                f"{self.persons} persons are asked for, and the boundary {self.boundary} has none; take --boundary "
-                "pipeline, or leave --persons out"
-            )
 
     def job(self, model: Path, config: EngineConfig, recipe: Recipe | None, *, grade: str = "search") -> MeasureJob:
         """Returns the job that answers the question for one engine."""
