@@ -212,9 +212,18 @@ def collect(options: argparse.Namespace) -> None:
     document: dict[str, Json] = {
         "machines": [machine for place, machine in enumerate(machines) if machine not in machines[:place]],
         "table": cast("Json", rows),
-        "runs": [{key: item for key, item in record.items() if key != "machine"} for record in records],
+        "runs": [_shareable(record) for record in records],
     }
     write_text(options.json, pretty_json(document))
+
+
+def _shareable(record: Mapping[str, Any]) -> dict[str, Json]:
+    """Returns a record without its machine, the data's description named from the checkout on."""
+    config = record["config"]
+    path = Path(config["data"]["path"]).resolve()
+    if path.is_relative_to(ROOT):
+        config = {**config, "data": {**config["data"], "path": path.relative_to(ROOT).as_posix()}}
+    return {**{key: item for key, item in record.items() if key != "machine"}, "config": config}
 
 
 def _common(config: Mapping[str, Any]) -> dict[str, Json]:

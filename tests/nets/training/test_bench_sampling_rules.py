@@ -36,6 +36,8 @@ def test_runs_are_made_once_and_collected(tmp_path: Path, capsys: pytest.Capture
     bench.main([*common, "--collect"])
     document = json.loads(out.read_text())
     runs = {run["rule"]: run for run in document["runs"]}
+    # A kept file names nothing of the machine that made it.
+    assert {run["config"]["data"]["path"] for run in runs.values()} == {"configs/data/synthetic-pose.yaml"}
     assert [run["subnet_passes"] for run in runs.values()] == [8, 8]
     assert (runs["sandwich"]["steps"], runs["uniform"]["steps"]) == (2, 8)
     # All rules are judged by the same subnets, and cost rises from level to level.
