@@ -297,6 +297,11 @@ def test_sigmas_of_coco_are_the_published_ones() -> None:
 
 def test_recipes_take_other_fields_and_refuse_unknown_ones() -> None:
     assert pose_recipe("coco-17", size=(384, 288), decode="dark").decode == "dark"
+    # The kernels in the published configurations of DARK.
+    published = {(128, 96): 3, (256, 192): 11, (384, 288): 11}
+    assert {size: pose_recipe("coco-17", size=size, decode="dark").blur for size in published} == published
+    assert pose_recipe("coco-17", size=(128, 96), decode="dark", blur=7).blur == 7
+    assert pose_recipe("coco-17", size=(128, 96)).blur == 11, "no DARK, so the default of the format"
     assert segmentation_recipe(CITYSCAPES_19, size=(512, 1024), fit="sliding").ignore == 255
     with pytest.raises(UserError, match=r"unknown field `decoder`.*did you mean `decode`"):
         pose_recipe("coco-17", decoder="dark")
