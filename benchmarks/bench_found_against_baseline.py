@@ -30,6 +30,7 @@ from scalenas.inheriting import inherit
 from scalenas.search import Study, Trial
 from scalenas.spec import SubnetSpec
 from scalenas.training.judge import judge_of
+from scalenas.transferred_statistics import rule_for, statistics_by
 from scalenas.weights import load_weights
 from scalenas_export.search.accuracy import judging_config
 from scalenas_export.search.data import DataSource
@@ -173,9 +174,10 @@ def accuracies(
     prepared = prepare(subject.recipe, statistics.data, metric=None, limit=arguments.limit)
     config = judging_config(found.config, subject.recipe)
     done = {}
+    set_statistics = statistics_by(rule_for(subject.weights), subject.weights, subject.space, statistics.recalibrate)
     for name, spec in nets.items():
         net = inherit(subject.weights, spec)
-        statistics.recalibrate(net)
+        set_statistics(net)
         done[name] = accuracy(net, subject.recipe, prepared, config)
         print(f"{name}: {100 * done[name].value:.2f} %", flush=True)
     if arguments.alone is not None:

@@ -1,18 +1,19 @@
-"""How accuracy depends on the BN recalibration: total variance or mean of variances, and how many pictures.
+"""How accuracy depends on a subnet's BN statistics: measured or transferred, by which rule, from how many pictures.
 
     python -m benchmarks.bench_recalibration pose-w16 --data configs/data/lspet.yaml --data-root DATA
         [--counts 32,64,128,256] [--batch 32] [--nets max,min,hrnet-w16] [--limit 400]
         [--target openvino:cpu/fp32] [--out FILE.json]
 
 Judges nets of a trained supernet on the `search` part through an engine, BN statistics from the first so many pictures
-of the `calibrate` part, in batches. `none` keeps the supernet's own running statistics. Prints the accuracy of each net
-and writes JSON.
+of the `calibrate` part, in batches: measured, with the total variance or the mean of the batches', or transferred
+(`scalenas.transferred_statistics`), from these pictures and from drawn ones. `none` keeps the supernet's own running
+statistics. Prints the accuracy of each net and writes JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,21 @@ from scalenas.recalibration import Variance, recalibrate
 from scalenas.registry import get_space
 from scalenas.shipped import find_weights_file
 from scalenas.spec import SubnetSpec
+from scalenas.static import StaticNet
 from scalenas.training.judge import members
 from scalenas.training.pictures import normalised
 from scalenas.training.start import Frame
 from scalenas.training.supply import plain_pictures
+from scalenas.transferred_statistics import Rule, statistics_by
 from scalenas.weights import Weights, load_weights
+from scalenas_export.calibration import SEED
 from scalenas_export.search.accuracy import judging_config
 from scalenas_export.search.judging import prepare
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint
+from scalenas_runtime.scenes import pictures as scenes
 from scalenas_runtime.targets import EngineConfig, Target
 from scalenas_runtime.tasks import Recipe
 
@@ -54,11 +59,16 @@ class Way:
     variance: Variance
     pictures: int
     batch: int
+    rule: Rule = "measured"
+    drawn: bool = False
 
     @property
     def name(self) -> str:
         """Name of the row."""
-        return f"{self.variance} {self.pictures}" if self.pictures else "none"
+        if not self.pictures:
+            return "none"
+        kind = self.variance if self.rule == "measured" else self.rule
+        return f"{kind} {self.pictures}{' drawn' if self.drawn else ''}"
 
 
 def nets_of(weights: Weights, recipe: Recipe, wanted: str | None) -> dict[str, SubnetSpec]:
@@ -82,6 +92,15 @@ def batches(pictures: NDArray[np.uint8], way: Way, recipe: Recipe) -> Iterator[t
     """Yields the pictures of a way, normalised."""
     for part in torch.split(torch.from_numpy(pictures[: way.pictures]), way.batch):
         yield normalised(part, recipe)
+
+
+def setter(way: Way, weights: Weights, pictures: NDArray[np.uint8], recipe: Recipe) -> Callable[[StaticNet], int]:
+    """Returns what sets the BN statistics of a net in a way."""
+
+    def measure(net: StaticNet) -> int:
+        return recalibrate(net, batches(pictures, way, recipe), variance=way.variance) if way.pictures else 0
+
+    return statistics_by(way.rule, weights, get_space(weights.space), measure)
 
 
 def main() -> None:
@@ -110,18 +129,23 @@ def main() -> None:
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
     config = judging_config(EngineConfig(Target.parse(arguments.target)), recipe)
-    ways = [Way("total", 0, 1), *(Way(rule, count, arguments.batch) for rule in RULES for count in arguments.counts)]
+    counts, batch = arguments.counts, arguments.batch
+    ways = [Way("total", 0, 1), *(Way(rule, count, batch) for rule in RULES for count in counts)]
+    ways += [Way("total", count, batch, "transferred") for count in counts]
+    ways += [Way("total", count, batch, drawn=True) for count in counts[-1:]]
+    ways += [Way("total", count, batch, "transferred", drawn=True) for count in counts]
+    drawn = scenes(recipe, seed=SEED, count=max(counts))
+    setters = {way.name: setter(way, weights, drawn if way.drawn else pictures, recipe) for way in ways}
     values: dict[str, dict[str, float]] = {way.name: {} for way in ways}
     for name, spec in tqdm(nets.items(), unit="net"):
-        for way in ways:
+        for way, set_statistics in setters.items():
             net = inherit(weights, spec)
-            if way.pictures:
-                recalibrate(net, batches(pictures, way, recipe), variance=way.variance)
-            values[way.name][name] = accuracy(net, recipe, prepared, config).value
-    print(f"{'statistics':12}" + "".join(f"{name:>18}" for name in nets) + f"{'mean':>8}")
+            set_statistics(net)
+            values[way][name] = accuracy(net, recipe, prepared, config).value
+    print(f"{'statistics':22}" + "".join(f"{name:>18}" for name in nets) + f"{'mean':>8}")
     for row, of in values.items():
         print(
-            f"{row:12}"
+            f"{row:22}"
             + "".join(f"{100 * of[name]:18.2f}" for name in nets)
             + f"{100 * np.mean(list(of.values())):8.2f}"
         )

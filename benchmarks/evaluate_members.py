@@ -4,8 +4,9 @@
         --data-root DATA [--target openvino:cpu/bf16] [--nets max,min] [--limit 100] [--out FILE.json]
 
 Of a supernet: the largest and the smallest net, HRNet's pattern, and typical nets of three groups, each with BN
-statistics from the `calibrate` part; of a net trained alone (`--phase alone`): that net as it is. The weights are taken
-as the file holds them, so a float16 file is judged rounded. Prints the card's tables and writes JSON.
+statistics from the `calibrate` part, as `search` sets them; of a net trained alone (`--phase alone`): that net as it
+is. The weights are taken as the file holds them, so a float16 file is judged rounded. Prints the card's tables and
+writes JSON.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from scalenas.spec import SubnetSpec
 from scalenas.static import StaticNet
 from scalenas.training.judge import judge_of, members
 from scalenas.training.start import Frame
+from scalenas.transferred_statistics import rule_for, statistics_by
 from scalenas.weights import Weights, load_weights
 from scalenas_export.fast_graph import candidate_graph
 from scalenas_export.search.accuracy import judging_config
@@ -142,11 +144,12 @@ def judged(arguments: argparse.Namespace, path: Path, weights: Weights) -> Itera
     prepared = prepare(recipe, statistics.data, metric=arguments.metric, limit=arguments.limit)
     config = judging_config(EngineConfig(Target.parse(arguments.target), threads=arguments.threads), recipe)
     space = get_space(weights.space)
+    set_statistics = statistics_by(rule_for(weights, arguments.statistics), weights, space, statistics.recalibrate)
     wanted = arguments.nets.split(",") if arguments.nets else []
     for name, spec in tqdm(nets_of(weights, recipe, wanted).items(), unit="net"):
         net = inherit(weights, spec)
         if weights.spec is None:
-            statistics.recalibrate(net)
+            set_statistics(net)
         cost = space.cost(spec)
         yield Row(name, spec, cost.params, cost.gmacs, accuracy(net, recipe, prepared, config))
 
@@ -165,6 +168,9 @@ def main() -> None:
     parser.add_argument("--nets", help="Names or spec files, by commas; the card's nets if left out.")
     parser.add_argument("--metric", choices=("pck", "pckh", "oks", "miou"), help="The task's usual one if left out.")
     parser.add_argument("--calibration", type=int, default=256, help="Pictures for BN statistics.")
+    parser.add_argument(
+        "--statistics", choices=("transferred", "measured"), help="How BN statistics come about; as `search` has it."
+    )
     parser.add_argument("--limit", type=int, help="Judge the first so many pictures.")
     parser.add_argument("--out", type=Path, help="JSON file to write.")
     arguments = parser.parse_args()
@@ -186,6 +192,7 @@ def main() -> None:
             "limit": arguments.limit,
             "target": arguments.target,
             "calibration": arguments.calibration,
+            "statistics": None if weights.spec is not None else rule_for(weights, arguments.statistics),
             "rows": [row.to_json() for row in rows],
             "seconds": round(seconds, 1),
             "machine": fingerprint(),

@@ -14,6 +14,7 @@ from scalenas.search.candidates import Candidate, make_candidate
 from scalenas.shipped import find_weights_file
 from scalenas.space import SearchSpace
 from scalenas.spec import SubnetSpec
+from scalenas.transferred_statistics import rule_for
 from scalenas.weights import Weights, load_weights
 from scalenas_export.recipes import spec_recipe
 from scalenas_export.search.accuracy import AccuracyJudge
@@ -98,5 +99,5 @@ def instruments(
         write_reference(subject.weights, subject.space, of, folder / "reference.onnx")
         reference = folder / "reference.onnx"
         with LatencyMeter([config], reference=reference, recipe=subject.recipe, headlines=headlines) as meter:
-            parts = Instruments(meter, judge, CalibrationPictures(data, 64), folder)
+            parts = Instruments(meter, judge, CalibrationPictures(data, 64), folder, rule_for(subject.weights))
             yield LiveEvaluator(subject.weights, subject.space, subject.recipe, parts), meter, folder

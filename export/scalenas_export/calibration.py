@@ -82,7 +82,7 @@ def calibration_pictures(source: str, recipe: Recipe, *, count: int | None = Non
 
         return Calibration(SYNTHETIC, pictures(recipe, seed=SEED, count=wanted))
     if not Path(source).is_dir():
-        raise UserError(f"--calibration {source} is not a directory; give one of pictures, or synthetic, or none")
+        raise UserError(f"--calibration {source} is not a directory; give one of pictures, D.yaml, synthetic or none")
     return Calibration("pictures", _from_directory(source, recipe, wanted))
 
 

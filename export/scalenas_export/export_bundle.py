@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scalenas.spec import SubnetSpec
     from scalenas.static import StaticNet
     from scalenas.supernet import Supernet
+    from scalenas.transferred_statistics import Rule
 
 FP32 = tolerance_of("fp32")
 # Nothing is gained by measuring random weights as carefully as trained ones.
@@ -47,6 +48,8 @@ class ExportRequest:
         weights: Weights of the net or of a supernet that has it; None for random ones.
         calibration: Pictures for BN statistics of random weights and of those from a supernet: `synthetic`, a
             directory, `none`, or the pictures themselves; None for `synthetic` where they are needed.
+        statistics: How BN statistics of a net out of a supernet come from these pictures; None for `transferred`
+            where `train` made the supernet, else `measured`.
         seed: Seed of random weights.
         failures: Where pieces of a failed rung are saved.
     """
@@ -56,6 +59,7 @@ class ExportRequest:
     wanted: Wanted
     weights: FoundWeights | None = None
     calibration: str | Calibration | None = None
+    statistics: Rule | None = None
     seed: int = 0
     failures: Path = Path("runs/export/failures")
 
@@ -123,6 +127,8 @@ def _prepare(request: ExportRequest, progress: Callable[[str], None]) -> _Source
     from scalenas_export.random_nets import settle
 
     spec, found = request.spec, request.weights
+    if request.statistics is not None and (found is None or found.weights.kind == "static"):
+        raise UserError(f"--statistics {request.statistics} is for a net out of a supernet; these weights are of none")
     if found is None:
         net = static_net(spec, seed=request.seed).eval()
         progress(f"weights: random (seed {request.seed})")
@@ -161,7 +167,9 @@ def _against_supernet(
     source: _Source, supernet: Supernet, ladder: Ladder, request: ExportRequest, outputs: Floats
 ) -> dict[str, Json]:
     """Adds the rung that holds the static net against the supernet, then recalibrates the static net, in place."""
-    from scalenas import recalibrate
+    from scalenas import get_space
+    from scalenas.shared_recalibration import SharedRecalibration
+    from scalenas.transferred_statistics import rule_for, statistics_by
 
     def member(batch: torch.Tensor) -> torch.Tensor:
         return cast("torch.Tensor", supernet(batch, request.spec))
@@ -170,12 +178,16 @@ def _against_supernet(
     ladder.climb("supernet vs static", ("the supernet", "the static net"), (right, outputs), tolerance=EXACT)
     if source.calibration is None:
         return {"recalibration": None}
-    count = recalibrate(source.net, source.calibration.batches(ladder.recipe))
+    assert request.weights is not None
+    weights, calibration, space = request.weights.weights, source.calibration, get_space(request.spec.space)
+    rule = rule_for(weights, request.statistics)
+    measure = SharedRecalibration(space, weights.settings, calibration.batches(ladder.recipe))
+    count = statistics_by(rule, weights, space, measure)(source.net)
     after = torch_outputs(source.net, ladder.pictures, ladder.recipe)
     change = compare(outputs, after, ladder.recipe)
-    ladder.progress(f"BN statistics from {count} pictures ({source.calibration.kind})")
-    entry, moved = (cast(Json, to_plain(record)) for record in (source.calibration.entry, change))
-    return {"recalibration": {"calibration": entry, "change": moved}}
+    ladder.progress(f"BN statistics {rule} with {count} pictures ({calibration.kind})")
+    entry, moved = (cast(Json, to_plain(record)) for record in (calibration.entry, change))
+    return {"recalibration": {"calibration": entry, "change": moved, "statistics": rule}}
 
 
 def _graph(net: StaticNet, ladder: Ladder, outputs: Floats, report: Report) -> ModelProto:

@@ -14,6 +14,7 @@ from scalenas_runtime.errors import UserError
 
 if TYPE_CHECKING:
     from scalenas.spec import SubnetSpec
+    from scalenas.transferred_statistics import Rule
     from scalenas.weights import Weights
 
 
@@ -39,10 +40,17 @@ class AccuracyPlan:
     calibration: int = 256
     device: str = "cpu"
 
+    @property
+    def statistics(self) -> Rule:
+        """How the BN statistics of a net come from these pictures."""
+        from scalenas.transferred_statistics import rule_for
+
+        return rule_for(self.weights)
+
     def covers(self, entry: Accuracy) -> bool:
         """Returns whether an entry of the file is one of this plan's, as far as can be said without the pictures."""
-        wanted = (self.weights.digest, Path(self.data).name, self.calibration)
-        return tuple(entry.run.get(key) for key in ("weights", "data", "calibration")) == wanted
+        wanted = (self.weights.digest, Path(self.data).name, self.calibration, self.statistics)
+        return tuple(entry.run.get(key) for key in ("weights", "data", "calibration", "statistics")) == wanted
 
 
 def judge_accuracies(
@@ -72,19 +80,20 @@ def judge_accuracies(
     if recipe is None:
         raise UserError("the weights have no recipe, so no picture can be judged")
     dataset = open_dataset(plan.data, root=plan.root)
+    weights = replace(
+        plan.weights, tensors={name: tensor.to(plan.device) for name, tensor in plan.weights.tensors.items()}
+    )
     judge = judge_of(dataset, recipe, "search", calibration=plan.calibration, device=torch.device(plan.device))
-    batched = BatchedJudge(judge, get_space(plan.weights.space), plan.weights.settings)
+    batched = BatchedJudge(judge, get_space(weights.space), weights, statistics=plan.statistics)
     run: dict[str, int | str] = {
         "weights": plan.weights.digest,
         "data": Path(plan.data).name,
         "pictures": len(judge.data),
         "calibration": plan.calibration,
+        "statistics": plan.statistics,
     }
     known = {entry.spec for entry in read(plan.file) if entry.fits(run)} if plan.file.exists() else set()
     missing = [spec for spec in plan.nets if spec.digest not in known]
-    weights = replace(
-        plan.weights, tensors={name: tensor.to(plan.device) for name, tensor in plan.weights.tensors.items()}
-    )
     if progress is not None:
         progress(0)
     for done, spec in enumerate(missing):

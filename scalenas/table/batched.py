@@ -12,10 +12,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from scalenas.shared_recalibration import SharedRecalibration
-from scalenas.space import SearchSpace, Settings
+from scalenas.space import SearchSpace
 from scalenas.static import StaticNet
 from scalenas.training.judge import Judge
 from scalenas.training.pictures import normalised
+from scalenas.transferred_statistics import Rule, statistics_by
+from scalenas.weights import Weights
 from scalenas_runtime.decode.pose import decode_heatmaps, merge_flipped
 from scalenas_runtime.evaluate import Evaluation, PoseQuestion, default_metric, evaluate_pose, evaluate_segmentation
 from scalenas_runtime.geometry import check_boxes, heatmap_to_picture
@@ -38,13 +40,14 @@ class BatchedJudge:
     compute alike of them (stem and first stage) is computed once.
     """
 
-    def __init__(self, judge: Judge, space: SearchSpace, settings: Settings) -> None:
+    def __init__(self, judge: Judge, space: SearchSpace, weights: Weights, *, statistics: Rule = "measured") -> None:
         """Reads and prepares all pictures.
 
         Args:
             judge: Says what is judged and on which pictures; its variance is `total`.
             space: The supernet's family.
-            settings: Of the supernet.
+            weights: Of the supernet, on the judge's device.
+            statistics: How BN statistics come from the calibration pictures.
 
         Raises:
             UserError: an unreadable picture, or labels that do not fit the recipe.
@@ -62,14 +65,15 @@ class BatchedJudge:
         inputs = torch.from_numpy(self._task.inputs).to(judge.device)
         self._inputs = [normalised(part, recipe) for part in torch.split(inputs, step)]
         assert judge.config.variance == "total"
-        self._shared = SharedRecalibration(space, settings, judge.batches())
+        self._shared = SharedRecalibration(space, weights.settings, judge.batches())
+        self._set_statistics = statistics_by(statistics, weights, space, self._shared)
 
     def judge(self, net: StaticNet) -> Evaluation:
-        """Returns the accuracy of a net of the supernet on the judge's device; its BN statistics are measured first.
+        """Returns the accuracy of a net of the supernet on the judge's device; its BN statistics are set first.
 
         Nets that `scalenas.inheriting.inherit` made share the most.
         """
-        self._shared(net)
+        self._set_statistics(net)
         parts = [part.float().cpu().numpy() for part in self._shared.outputs(net, self._inputs)]
         return self._task.evaluation(np.concatenate(parts))
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from msgspec import structs
 
 from scalenas.spec import SubnetSpec
+from scalenas.static import StaticNet
 from scalenas.training.card import card
 from scalenas.training.config import config_json
 from scalenas.training.journal import read_log
 from scalenas.training.judge import members
 from scalenas.training.run import Run
+from scalenas.transferred_statistics import rule_for, statistics_by
 from scalenas.weights import Kind, Weights, rounded, save_weights
 from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.files import write_text
@@ -89,7 +91,8 @@ def finish(run: Run, *, command: str) -> Finished:
     if config.output.half:
         weights = rounded(weights)
     save_weights(folder / WEIGHTS, weights, overwrite=True, half=config.output.half)
-    rows = tuple(_row(run, name, spec, weights) for name, spec in _chosen(run).items())
+    statistics = _statistics(run, weights) if run.spec is None else None
+    rows = tuple(_row(run, name, spec, weights, statistics) for name, spec in _chosen(run).items())
     report: dict[str, Json] = {
         "schema": "scalenas.training/1",
         "provenance": provenance,
@@ -124,8 +127,17 @@ def _chosen(run: Run) -> dict[str, SubnetSpec]:
     return every if run.config.evaluation.members else {name: every[name] for name in ("max", "min")}
 
 
-def _row(run: Run, name: str, spec: SubnetSpec, weights: Weights) -> Row:
-    done = run.judge.judge(run.subnet(spec, dict(weights.tensors)), recalibrated=run.spec is None)
+def _statistics(run: Run, weights: Weights) -> Callable[[StaticNet], int]:
+    """Returns what sets the BN statistics of a subnet, on the judge's device."""
+    tensors = {name: tensor.to(run.judge.device) for name, tensor in weights.tensors.items()}
+    return statistics_by(rule_for(weights), replace(weights, tensors=tensors), run.frame.space, run.judge.recalibrate)
+
+
+def _row(run: Run, name: str, spec: SubnetSpec, weights: Weights, statistics: Callable[[StaticNet], int] | None) -> Row:
+    net = run.subnet(spec, dict(weights.tensors))
+    if statistics is not None:
+        statistics(net.to(run.judge.device))
+    done = run.judge.judge(net, recalibrated=False)
     cost = run.frame.space.cost(spec)
     figures = cast(Mapping[str, Json], done.to_json()["figures"])
     return Row(name, cost.params, cost.gmacs, done.metric, done.value, done.interval, spec.digest, figures)

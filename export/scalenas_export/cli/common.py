@@ -21,6 +21,12 @@ from scalenas_runtime.yaml_files import read_yaml
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Help of --statistics, which several verbs have.
+STATISTICS = (
+    "transferred: the BN statistics of the supernet's training, moved by how a net differs from the mean net on the "
+    "calibration pictures (the default where `train` made the supernet); measured: on these pictures alone."
+)
+
 # Options of the command line itself, which are no part of a run's configuration.
 _PLUMBING = ("as_json", "config", "print_config", "runs")
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from scalenas_export.cli.common import emit, note, parse_size, verb
+from scalenas_export.cli.common import STATISTICS, emit, note, parse_size, verb
 from scalenas_export.cli.tables import table
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 
 if TYPE_CHECKING:
     from scalenas.spec import SubnetSpec
+    from scalenas.transferred_statistics import Rule
+    from scalenas_export.calibration import Calibration
     from scalenas_export.export_bundle import ExportRequest
     from scalenas_export.packing import IoForm, Report
     from scalenas_export.weight_sources import FoundWeights
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 FAILURES = Path("runs") / "export" / "failures"
 # The largest that generators of random numbers take.
 MAX_SEED = 2**63 - 1
+# Of described data; more change nothing (`benchmarks/bench_recalibration.py`).
+DATA_PICTURES = 64
 
 
 @verb("export")
@@ -35,7 +39,13 @@ MAX_SEED = 2**63 - 1
 @click.option("--size", metavar="HxW", help="Input height x width.")
 @click.option("--batch", multiple=True, type=click.IntRange(1, 1024), help="A further graph of this batch size.")
 @click.option("--io", multiple=True, type=click.Choice(["raw", "end2end"]), help="end2end adds a graph that decodes.")
-@click.option("--calibration", metavar="DIR|synthetic|none", help="Pictures for BN statistics; synthetic by default.")
+@click.option(
+    "--calibration",
+    metavar="DIR|D.yaml|synthetic|none",
+    help="Pictures for BN statistics: of a folder, of the `calibrate` part of described data, or drawn (the default).",
+)
+@click.option("--data-root", help="Folder that the paths in a D.yaml start at.")
+@click.option("--statistics", type=click.Choice(["transferred", "measured"]), help=STATISTICS)
 @click.option("--recipe", help="Task recipe: a JSON file, or the name that a .pth is imported by (hrnet-pose, ...).")
 @click.option("--joints", help="Joint set of a pose net, such as coco-17.")
 @click.option("--classes", help="Class set of a segmentation net, such as camvid-11.")
@@ -127,10 +137,22 @@ def _request(options: dict[str, object]) -> ExportRequest:
         recipe=chosen,
         wanted=wanted,
         weights=found,
-        calibration=text("calibration"),
+        calibration=_calibration(text("calibration"), text("data_root"), chosen),
+        statistics=cast("Rule | None", options["statistics"]),
         seed=cast(int, options["seed"]),
         failures=FAILURES,
     )
+
+
+def _calibration(text: str | None, root: str | None, recipe: Recipe) -> str | Calibration | None:
+    from scalenas_export.search.data import DataSource
+    from scalenas_export.search.evaluator import CalibrationPictures
+
+    if text is None or Path(text).suffix not in (".yaml", ".yml"):
+        if root is not None:
+            raise UserError("--data-root is for --calibration D.yaml")
+        return text
+    return CalibrationPictures(DataSource(text, root), DATA_PICTURES)(recipe)
 
 
 def _size(text: str | None, spec: str, of_file: Recipe | None) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scalenas_export.cli.common import SIZE, emit, note, resume_line, verb, working_folder
+from scalenas_export.cli.common import SIZE, STATISTICS, emit, note, resume_line, verb, working_folder
 from scalenas_export.cli.tables import table
 from scalenas_runtime.errors import UserError
 
@@ -26,6 +26,7 @@ _SAME = (
     "metric",
     "limit",
     "calibration",
+    "statistics",
     "sampler",
     "seed",
     "n_trials",
@@ -60,6 +61,7 @@ _SAME = (
 @click.option("--metric", type=click.Choice(["pck", "pckh", "oks"]), help="Of joints; by the recipe otherwise.")
 @click.option("--limit", type=int, help="Judge candidates on the first so many pictures of the split.")
 @click.option("--calibration", type=int, default=64, show_default=True, help="Pictures that BN statistics come from.")
+@click.option("--statistics", type=click.Choice(["transferred", "measured"]), help=STATISTICS)
 @click.option("--objective", multiple=True, help="latency, accuracy, params or macs; again for more. By the budget.")
 @click.option("--precision-gene", multiple=True, metavar="PRECISION", help="Search the precision too: one of these.")
 @click.option("--size-gene", multiple=True, type=SIZE, help="Search the input size too: one of these.")

@@ -115,6 +115,7 @@ def _export(live: Live, finalist: Finalist, view: View, bundles: dict[str, Path]
             wanted,
             live.frame.found,
             live.calibration(of.recipe),
+            live.frame.statistics,
             failures=live.request.folder / "failures",
         ),
         progress=view.note,

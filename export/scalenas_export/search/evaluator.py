@@ -21,10 +21,10 @@ from scalenas_runtime.targets import EngineConfig
 from scalenas_runtime.tasks import Recipe
 
 if TYPE_CHECKING:
-    from scalenas.shared_recalibration import SharedRecalibration
     from scalenas.space import SearchSpace
     from scalenas.spec import SubnetSpec
     from scalenas.static import StaticNet
+    from scalenas.transferred_statistics import Rule
     from scalenas.weights import Weights
     from scalenas_export.fast_graph import CandidateGraph
 
@@ -41,12 +41,14 @@ class Instruments:
         judge: Accuracy.
         calibration: Gives the pictures for BN statistics at a recipe's size; asked once for each size.
         folder: An existing folder for graphs in passing.
+        statistics: How BN statistics come from these pictures.
     """
 
     meter: LatencyMeter
     judge: AccuracyJudge
     calibration: Callable[[Recipe], Calibration]
     folder: Path
+    statistics: Rule
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class LiveEvaluator:
         self._weights, self._space, self._recipe = weights, space, recipe
         self._instruments = instruments
         self._work: _Work | None = None
-        self._recalibrations: dict[tuple[int, int], SharedRecalibration] = {}
+        self._recalibrations: dict[tuple[int, int], Callable[[StaticNet], int]] = {}
 
     def latency(self, config: EngineConfig) -> Measure:
         """Returns what measures a candidate's latency in milliseconds on an engine."""
@@ -143,13 +145,16 @@ class LiveEvaluator:
             self._recalibration(work.of.recipe)(work.net)
         work.recalibrated = True
 
-    def _recalibration(self, recipe: Recipe) -> SharedRecalibration:
+    def _recalibration(self, recipe: Recipe) -> Callable[[StaticNet], int]:
         from scalenas.shared_recalibration import SharedRecalibration
+        from scalenas.transferred_statistics import statistics_by
 
         size = (recipe.height, recipe.width)
         if size not in self._recalibrations:
             batches = self._instruments.calibration(recipe).batches(recipe)
-            self._recalibrations[size] = SharedRecalibration(self._space, self._weights.settings, batches)
+            measure = SharedRecalibration(self._space, self._weights.settings, batches)
+            rule = self._instruments.statistics
+            self._recalibrations[size] = statistics_by(rule, self._weights, self._space, measure)
         return self._recalibrations[size]
 
 

@@ -74,7 +74,7 @@ class Live:
                 self._metering.enter_context(self.meter)
                 opening.push(self._metering)
             self.calibration = CalibrationPictures(request.data, request.calibration)
-            instruments = Instruments(self.meter, self.judge, self.calibration, folder)
+            instruments = Instruments(self.meter, self.judge, self.calibration, folder, frame.statistics)
             self.evaluator = LiveEvaluator(frame.found.weights, frame.space, frame.recipe, instruments)
             self.measured = measures(request, frame, self.evaluator)
             self.plan: Plan = search_plan(request, frame, measured=self.measured, judged=self.judged)

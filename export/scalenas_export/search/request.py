@@ -20,6 +20,7 @@ from scalenas_runtime.targets import EngineConfig
 
 if TYPE_CHECKING:
     from scalenas.search.study import Study
+    from scalenas.transferred_statistics import Rule
     from scalenas_export.search.accuracy import Judged
 
 OBJECTIVES = ("latency", "accuracy", "params", "macs")
@@ -40,6 +41,7 @@ class SearchRequest:
         metric: What is asked of joints, the recipe's usual metric if None.
         limit: Judge candidates on the first so many pictures of the `search` split.
         calibration: Pictures that BN statistics are taken from.
+        statistics: How: `transferred` or `measured`; None for `transferred` where `train` made the supernet.
         precisions: Precisions that are searched too; empty keeps the target's.
         sizes: Input sizes (height, width) that are searched too; empty keeps that of the weights' recipe.
         sampler: Name of the sampler.
@@ -77,6 +79,7 @@ class SearchRequest:
     metric: Metric | None = None
     limit: int | None = None
     calibration: int = 64
+    statistics: Rule | None = None
     precisions: tuple[str, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
     sampler: str = "topology"
@@ -202,6 +205,7 @@ class SearchResult:
         judged: What candidates were judged on; None where accuracy was not measured.
         reference: Name of the member whose engine drift is corrected against.
         failure: Why finalists could not be measured or exported, where that is so.
+        statistics: How the BN statistics of a candidate came about.
     """
 
     study: Study
@@ -212,3 +216,4 @@ class SearchResult:
     judged: Judged | None
     reference: str
     failure: UserError | CheckFailed | None = None
+    statistics: Rule = "measured"

@@ -118,7 +118,17 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
                 ended = "stopped"
             if stop():
                 ended = "stopped"
-    return SearchResult(study, live.plan, ended, tuple(finalists), bundles, live.judged, frame.reference, failure)
+    return SearchResult(
+        study,
+        live.plan,
+        ended,
+        tuple(finalists),
+        bundles,
+        live.judged,
+        frame.reference,
+        failure,
+        frame.statistics,
+    )
 
 
 def dry_run(request: SearchRequest, *, view: View) -> DryRun:

@@ -29,6 +29,7 @@ from scalenas_runtime.records import to_plain
 from scalenas_runtime.tasks import PoseRecipe, Recipe
 
 if TYPE_CHECKING:
+    from scalenas.transferred_statistics import Rule
     from scalenas_export.search.accuracy import Judged
 
 
@@ -42,6 +43,7 @@ class Frame:
         recipe: Their recipe, at the study's input size.
         members: The nets that are measured first, by name; the first one is the reference.
         choices: Choices of deployment with their values.
+        statistics: How the BN statistics of a candidate come from the calibration pictures.
     """
 
     found: FoundWeights
@@ -49,6 +51,7 @@ class Frame:
     recipe: Recipe
     members: Mapping[str, SubnetSpec]
     choices: Mapping[str, tuple[str, ...]]
+    statistics: Rule
 
     @property
     def reference(self) -> str:
@@ -73,6 +76,8 @@ def open_frame(request: SearchRequest) -> Frame:
         UserError: no such weights, or not those of a supernet; a target or precision that is not here; a size or a
             net to enqueue that the family does not have.
     """
+    from scalenas.transferred_statistics import rule_for
+
     found = find_weights(request.weights)
     weights = found.weights
     if weights.kind != "supernet":
@@ -91,7 +96,7 @@ def open_frame(request: SearchRequest) -> Frame:
         choices[SIZE] = tuple(f"{height}x{width}" for height, width in request.sizes)
         for text in choices[SIZE]:
             deployed(space, recipe, next(iter(members.values())), {SIZE: text})
-    return Frame(found, space, recipe, members, choices)
+    return Frame(found, space, recipe, members, choices, rule_for(weights, request.statistics))
 
 
 def enqueued(request: SearchRequest, frame: Frame) -> list[Proposal]:
@@ -187,6 +192,7 @@ def identity(request: SearchRequest, frame: Frame) -> dict[str, Json]:
         dataset = request.data.open(frame.recipe)
         found["data"] = data_identity(dataset, part="search", limit=request.limit, pictures=request.calibration)
         found["metric"] = request.metric
+        found["statistics"] = frame.statistics
     return found
 
 

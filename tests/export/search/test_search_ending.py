@@ -24,7 +24,7 @@ MEMBERS = {"hrnet-w4": SPACE.pattern(SETTINGS)[1], "min": SPACE.min(SETTINGS)}  
 
 
 def frame(**choices: tuple[str, ...]) -> Frame:
-    return Frame(cast(Any, None), SPACE, cast(Any, None), MEMBERS, choices)
+    return Frame(cast(Any, None), SPACE, cast(Any, None), MEMBERS, choices, "measured")
 
 
 def trial(number: int, name: str, choices: dict[str, str], **changed: Any) -> Trial:
