@@ -99,13 +99,6 @@ def _batch_statistics(net: nn.Module, sums: dict[_BatchNorm, _Sums]) -> Iterator
             any_module.training = training
 
 
-def _forget(module: _BatchNorm) -> None:
-    """Sets statistics to those of a new module; unlike torch's own way also where no batches are counted."""
-    if module.running_mean is not None and module.running_var is not None:
-        module.running_mean.zero_()
-        module.running_var.fill_(1)
-
-
 def _check(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
     x = arguments[0]
     if (count := x.numel() // x.shape[1]) < 2:

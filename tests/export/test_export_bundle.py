@@ -22,6 +22,7 @@ from scalenas_export.random_nets import settle
 from scalenas_export.recipes import read_recipe_file, spec_recipe
 from scalenas_export.weight_sources import FoundWeights, find_weights
 from scalenas_runtime.bundle import Bundle
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import CheckFailed, UserError
 from scalenas_runtime.tasks import PoseRecipe, Recipe
 from scalenas_runtime.tasks.sets import pose_recipe, segmentation_recipe
@@ -91,6 +92,64 @@ def test_supernet_weights_are_compared_extracted_and_recalibrated(tmp_path: Path
     assert calibration is not None
     assert (calibration.kind, bundle.manifest.digests["calibration"]) == ("synthetic", calibration.digest)
     assert bundle.manifest.digests["weights"] == weights.digest
+
+
+def trained_supernet(request: ExportRequest, path: Path) -> Weights:
+    """Writes weights whose header says that `train` made the supernet."""
+    space = get_space(request.spec.space)
+    supernet = Supernet(space, request.spec.settings)
+    provenance: dict[str, Json] = {"config": {"phase": "supernet", "sampling": {"rule": "groups"}, "seed": 0}}
+    weights = Weights(
+        "supernet", space.name, supernet.settings, supernet.state_dict(), None, request.recipe, provenance
+    )
+    save_weights(path, weights)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "rule"),
+    [
+        ([], "synthetic", "transferred"),
+        (["--statistics", "measured"], "synthetic", "measured"),
+        (["--calibration", "D.yaml"], "D calibrate", "transferred"),
+    ],
+    ids=["default", "measured", "described data"],
+)
+def test_statistics_of_a_trained_supernet_are_transferred(
+    given: list[str], kind: str, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = trained_supernet(small_request("pose", tmp_path, "onnxruntime:cpu/fp32"), Path("w.safetensors"))
+    Path("D.yaml").write_text(
+        "task: pose\nset: lspet-14\ntrain: [{kind: synthetic, seed: 1, count: 12}]\n"
+        "val: [{kind: synthetic, seed: 2, count: 2}]\nsplits: {calibrate: 0.5, search: 0.2}\n"
+    )
+    words = ["--weights", "w.safetensors", "--target", "onnxruntime:cpu/fp32", "--out", "b.bundle"]
+    assert run(["export", "min", *words, *given]) == 0
+    record = json.loads(Path("b.bundle/records/export.json").read_text())
+    assert record["recalibration"]["statistics"] == rule
+    assert record["recalibration"]["calibration"]["kind"] == kind
+    assert Bundle.open(Path("b.bundle")).manifest.digests["weights"] == weights.digest
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--statistics", "transferred"], "--statistics transferred is for a net out of a supernet"),
+        (["--data-root", "here"], "--data-root is for --calibration D.yaml"),
+        (["--calibration", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+    ids=["random", "root alone", "no file"],
+)
+def test_statistics_that_cannot_be_had_are_refused(
+    words: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = small_request("pose", tmp_path, "onnxruntime:cpu/fp32")
+    request.spec.write(tmp_path / "s.json")
+    target = ["--target", "onnxruntime:cpu/fp32", "--joints", "lspet-14", "--out", str(tmp_path / "out")]
+    assert run(["export", str(tmp_path / "s.json"), *target, *words]) == 2
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_static_weights_keep_their_statistics(small_pose: SmallExport, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from scalenas.training.finish import Finished, finish, table
 from scalenas.training.journal import read_log
 from scalenas.training.run import Place, Run
 from scalenas.training.supply import Supply
+from scalenas.transferred_statistics import TransferredStatistics
 from scalenas.weights import load_into, load_weights
 from scalenas_runtime.errors import UserError
 from tests.nets.training import toys
