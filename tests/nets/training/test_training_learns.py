@@ -64,7 +64,8 @@ def test_the_file_holds_what_was_judged(trained: tuple[str, Run, Finished]) -> N
     assert all(torch.equal(value, value.half().float()) for value in weights.tensors.values())
     net = static_net(run.frame.space.max(run.frame.settings, run.frame.inputs))
     load_into(net, weights)
-    again = run.judge.judge(net, recalibrated=True)
+    TransferredStatistics(weights, run.frame.space, run.judge.recalibrate)(net)
+    again = run.judge.judge(net, recalibrated=False)
     assert again.value == done.rows[0].value
 
 
