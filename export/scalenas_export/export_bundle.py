@@ -129,6 +129,8 @@ def _prepare(request: ExportRequest, progress: Callable[[str], None]) -> _Source
     spec, found = request.spec, request.weights
     if request.statistics is not None and (found is None or found.weights.kind == "static"):
         raise UserError(f"--statistics {request.statistics} is for a net out of a supernet; these weights are of none")
+    if request.statistics is not None and request.calibration == NONE:
+        raise UserError(f"--statistics {request.statistics} needs pictures, and --calibration is {NONE}")
     if found is None:
         net = static_net(spec, seed=request.seed).eval()
         progress(f"weights: random (seed {request.seed})")

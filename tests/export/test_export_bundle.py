@@ -136,10 +136,11 @@ def test_statistics_of_a_trained_supernet_are_transferred(
     ("words", "text"),
     [
         (["--statistics", "transferred"], "--statistics transferred is for a net out of a supernet"),
+        (["--statistics", "measured", "--calibration", "none"], "--statistics measured is for a net out of a supernet"),
         (["--data-root", "here"], "--data-root is for --calibration D.yaml"),
         (["--calibration", "nowhere.yaml"], "nowhere.yaml"),
     ],
-    ids=["random", "root alone", "no file"],
+    ids=["random", "random, none", "root alone", "no file"],
 )
 def test_statistics_that_cannot_be_had_are_refused(
     words: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -150,6 +151,15 @@ def test_statistics_that_cannot_be_had_are_refused(
     assert run(["export", str(tmp_path / "s.json"), *target, *words]) == 2
     assert text in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rule_for_statistics_without_pictures_is_refused(tmp_path: Path) -> None:
+    request = small_request("pose", tmp_path / "out", "onnxruntime:cpu/fp32")
+    trained_supernet(request, tmp_path / "w.safetensors")
+    found = find_weights(str(tmp_path / "w.safetensors"))
+    asked_for = replace(request, weights=found, calibration="none", statistics="transferred")
+    with pytest.raises(UserError, match="--statistics transferred needs pictures, and --calibration is none"):
+        export_bundle(asked_for, progress=silent)
 
 
 def test_static_weights_keep_their_statistics(small_pose: SmallExport, tmp_path: Path) -> None:

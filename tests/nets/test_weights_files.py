@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,10 @@ from torch import nn
 
 from scalenas import StaticNet, Supernet, Weights, extract, get_space, load_into, load_weights, save_weights, static_net
 from scalenas.space import Settings
+from scalenas.weights import rounded
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.tasks import PoseRecipe
 from scalenas_runtime.tasks.sets import pose_recipe
 
 SPACE = get_space("scalenas")
@@ -187,3 +191,21 @@ def test_file_that_exists_is_kept(tmp_path: Path) -> None:
 def test_kind_and_spec_belong_together() -> None:
     with pytest.raises(UserError, match="weights of a static net need its spec"):
         Weights("static", "scalenas", SMALL, {})
+
+
+def test_what_decodes_can_be_set_after_training(tmp_path: Path) -> None:
+    path, tool = tmp_path / "w.safetensors", Path(__file__).parents[2] / "tools" / "set_recipe.py"
+    weights = rounded(static_weights())
+    save_weights(path, weights, half=True)
+    done = subprocess.run([sys.executable, tool, path, "--set", "blur=3"], check=True, capture_output=True, text=True)
+    assert "{'blur': [11, 3]}" in done.stdout
+    again = load_weights(path)
+    assert isinstance(again.recipe, PoseRecipe)
+    assert again.recipe.blur == 3
+    assert again.digest == weights.digest
+    assert again.provenance["recipe_changes"] == {"blur": [11, 3]}
+    refused = subprocess.run(
+        [sys.executable, tool, path, "--set", "decode=dark"], capture_output=True, text=True, check=False
+    )
+    assert "decode is not among what can be changed after training" in refused.stderr
+    assert load_weights(path).recipe == again.recipe
