@@ -1,15 +1,17 @@
 """A net that a search found against HRNet's: latency at grade `report`, accuracy on official pictures.
 
     python -m benchmarks.bench_found_against_baseline runs/search/1 --weights pose-w16 --data configs/data/lspet.yaml
-        --data-root DATA --part val [--alone pose-w16-alone.safetensors] [--top 3] [--random 30]
-        [--out benchmarks/results/found_against_baseline.json]
+        --data-root DATA --part val [--alone pose-w16-alone.safetensors] [--tuned found.safetensors] [--top 3]
+        [--random 30] [--out benchmarks/results/found_against_baseline.json]
 
 Takes the best `--top` nets of a finished search under a budget, and measures them in fresh processes in turns with the
 nets of the supernet that go by a name (HRNet's pattern, uniform depths, the smallest) and the best of `--random` nets
 drawn under the same budget and judged on the `search` part, as the search did. All of them are judged on the official
 part through the engine. The baseline is the better of HRNet's pattern inside the supernet and the same net trained
-alone (`--alone`). A net counts as equal where the 95 % lower bound of its difference (paired bootstrap over pictures)
-is at least -0.5 points, and as found where it also takes at most 1/1.3 of the baseline's latency.
+alone (`--alone`). A found net that was tuned on the training data (`--tuned`) has a row of its own, with the latency of
+its like out of the supernet, whose engine has the same layers. A net counts as equal where the 95 % lower bound of its
+difference (paired bootstrap over pictures) is at least -0.5 points, and as found where it also takes at most 1/1.3 of
+the baseline's latency.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from scalenas.search import Study, Trial
 from scalenas.spec import SubnetSpec
 from scalenas.training.judge import judge_of
 from scalenas.transferred_statistics import rule_for, statistics_by
-from scalenas.weights import load_weights
+from scalenas.weights import Weights, load_weights
 from scalenas_export.search.accuracy import judging_config
 from scalenas_export.search.data import DataSource
 from scalenas_export.search.finalists import Entry, confirm
@@ -49,7 +51,7 @@ from scalenas_runtime.metrics.counts import Counts, difference
 from scalenas_runtime.targets import EngineConfig, Target
 
 SPEEDUP, SLACK = 1.3, -0.005
-ALONE = "trained alone"
+ALONE, TUNED = "trained alone", " tuned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,22 @@ def accuracies(
                 f"{arguments.alone} is not HRNet's pattern of this supernet, with its recipe, trained alone"
             )
         done[ALONE] = accuracy(inherit(alone, alone.spec), subject.recipe, prepared, config)
+    for path in arguments.tuned:
+        tuned = load_weights(path)
+        name = _found_name(subject, nets, tuned, path)
+        assert tuned.spec is not None
+        done[f"{name}{TUNED}"] = accuracy(inherit(tuned, tuned.spec), subject.recipe, prepared, config)
     return done
+
+
+def _found_name(subject: Subject, nets: Mapping[str, SubnetSpec], tuned: Weights, path: Path) -> str:
+    if tuned.spec is None or tuned.recipe != subject.recipe:
+        raise UserError(f"{path} holds no single net with the supernet's recipe")
+    own = subject.space.adapt(tuned.spec, settings={}, size=(subject.recipe.height, subject.recipe.width))
+    for name, spec in nets.items():
+        if name.startswith("found") and subject.space.live(spec).digest == subject.space.live(own).digest:
+            return name
+    raise UserError(f"{path} holds a net that is not among the best of the search; a larger --top may have it")
 
 
 def compared(
@@ -204,14 +221,15 @@ def compared(
     baseline = max(rivals, key=lambda name: done[name].value)
     rows = []
     for name in done:
-        # Trained alone or inside, it is the same net and the same engine.
-        place = times[hrnet if name == ALONE else name]
+        # Trained alone, tuned or inside, it is the same net and the same engine.
+        measured = hrnet if name == ALONE else name.removesuffix(TUNED)
+        place = times[measured]
         ratio = times[hrnet].value / place.value
         gap = difference(_counts(done[name]), _counts(done[baseline]))
         rows.append(
             {
                 "net": name,
-                "spec_digest": nets[hrnet if name == ALONE else name].digest,
+                "spec_digest": nets[measured].digest,
                 "accuracy": done[name].value,
                 "interval": list(done[name].interval or ()),
                 "difference": list(gap),
@@ -261,7 +279,8 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="Description of the data (YAML).")
     parser.add_argument("--data-root", help="Folder that the description's sources start at.")
     parser.add_argument("--part", choices=("val", "test"), default="val", help="The official part.")
-    parser.add_argument("--alone", help="Weights of HRNet's pattern trained alone.")
+    parser.add_argument("--alone", type=Path, help="Weights of HRNet's pattern trained alone.")
+    parser.add_argument("--tuned", type=Path, action="append", default=[], help="Weights of a found net, tuned.")
     parser.add_argument("--target", help="Another engine than that of the search.")
     parser.add_argument("--top", type=int, default=3, help="Found nets.")
     parser.add_argument("--random", type=int, default=30, help="Random nets; 0 leaves them out.")
