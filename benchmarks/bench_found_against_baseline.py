@@ -186,11 +186,7 @@ def accuracies(
         alone = load_weights(arguments.alone)
         if alone.spec is None:
             raise UserError(f"{arguments.alone} holds a supernet; --alone is one net trained alone")
-        own = subject.space.adapt(alone.spec, settings={}, size=(subject.recipe.height, subject.recipe.width))
-        if (
-            subject.space.live(own).digest != subject.space.live(subject.reference).digest
-            or alone.recipe != subject.recipe
-        ):
+        if alone.recipe != subject.recipe or not _is_net(subject, alone.spec, subject.reference):
             raise UserError(
                 f"{arguments.alone} is not HRNet's pattern of this supernet, with its recipe, trained alone"
             )
@@ -203,12 +199,17 @@ def accuracies(
     return done
 
 
+def _is_net(subject: Subject, own: SubnetSpec, spec: SubnetSpec) -> bool:
+    """Returns whether a net on its own computes what a net of the supernet does, at the supernet's size."""
+    sized = subject.space.adapt(own, settings={}, size=(subject.recipe.height, subject.recipe.width))
+    return subject.space.live(sized).digest == subject.space.live(spec).digest
+
+
 def _found_name(subject: Subject, nets: Mapping[str, SubnetSpec], tuned: Weights, path: Path) -> str:
     if tuned.spec is None or tuned.recipe != subject.recipe:
         raise UserError(f"{path} holds no single net with the supernet's recipe")
-    own = subject.space.adapt(tuned.spec, settings={}, size=(subject.recipe.height, subject.recipe.width))
     for name, spec in nets.items():
-        if name.startswith("found") and subject.space.live(spec).digest == subject.space.live(own).digest:
+        if name.startswith("found") and _is_net(subject, tuned.spec, spec):
             return name
     raise UserError(f"{path} holds a net that is not among the best of the search; a larger --top may have it")
 

@@ -73,6 +73,10 @@ class Weights:
             (name, "float32", tuple(tensor.shape), tensor.numpy().tobytes()) for name, tensor in self.tensors.items()
         )
 
+    def to(self, device: torch.device | str) -> Weights:
+        """Returns the weights with their tensors on a device; tensors that are there already are not copied."""
+        return replace(self, tensors={name: tensor.to(device) for name, tensor in self.tensors.items()})
+
     @classmethod
     def of(
         cls, net: StaticNet, *, recipe: Recipe | None = None, provenance: Mapping[str, Json] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,9 +80,7 @@ def judge_accuracies(
     if recipe is None:
         raise UserError("the weights have no recipe, so no picture can be judged")
     dataset = open_dataset(plan.data, root=plan.root)
-    weights = replace(
-        plan.weights, tensors={name: tensor.to(plan.device) for name, tensor in plan.weights.tensors.items()}
-    )
+    weights = plan.weights.to(plan.device)
     judge = judge_of(dataset, recipe, "search", calibration=plan.calibration, device=torch.device(plan.device))
     batched = BatchedJudge(judge, get_space(weights.space), weights, statistics=plan.statistics)
     run: dict[str, int | str] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -129,8 +129,8 @@ def _chosen(run: Run) -> dict[str, SubnetSpec]:
 
 def _statistics(run: Run, weights: Weights) -> Callable[[StaticNet], int]:
     """Returns what sets the BN statistics of a subnet, on the judge's device."""
-    tensors = {name: tensor.to(run.judge.device) for name, tensor in weights.tensors.items()}
-    return statistics_by(rule_for(weights), replace(weights, tensors=tensors), run.frame.space, run.judge.recalibrate)
+    placed = weights.to(run.judge.device)
+    return statistics_by(rule_for(weights), placed, run.frame.space, run.judge.recalibrate)
 
 
 def _row(run: Run, name: str, spec: SubnetSpec, weights: Weights, statistics: Callable[[StaticNet], int] | None) -> Row:

@@ -205,7 +205,6 @@ class SearchResult:
         judged: What candidates were judged on; None where accuracy was not measured.
         reference: Name of the member whose engine drift is corrected against.
         failure: Why finalists could not be measured or exported, where that is so.
-        statistics: How the BN statistics of a candidate came about.
     """
 
     study: Study
@@ -216,4 +215,3 @@ class SearchResult:
     judged: Judged | None
     reference: str
     failure: UserError | CheckFailed | None = None
-    statistics: Rule = "measured"

@@ -118,17 +118,7 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
                 ended = "stopped"
             if stop():
                 ended = "stopped"
-    return SearchResult(
-        study,
-        live.plan,
-        ended,
-        tuple(finalists),
-        bundles,
-        live.judged,
-        frame.reference,
-        failure,
-        frame.statistics,
-    )
+    return SearchResult(study, live.plan, ended, tuple(finalists), bundles, live.judged, frame.reference, failure)
 
 
 def dry_run(request: SearchRequest, *, view: View) -> DryRun:

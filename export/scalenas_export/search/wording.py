@@ -42,7 +42,8 @@ def accuracy_meaning(result: SearchResult) -> str:
     text = f"Accuracy: {metric} on {_count(result.judged.pictures, 'picture')} of {result.judged.title}"
     if result.judged.synthetic:
         text += ", all drawn (synthetic: it says little about photographs)"
-    return f"{text}, through the same engine, BN statistics {result.statistics} anew for each net."
+    statistics = result.study.head.identity["statistics"]
+    return f"{text}, through the same engine, BN statistics {statistics} anew for each net."
 
 
 def meaning(request: SearchRequest, result: SearchResult) -> str:
