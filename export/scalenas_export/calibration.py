@@ -27,6 +27,9 @@ SEED = 7
 BATCHES = 8
 # The published recalibration takes 8 batches; a batch is 8 pictures of 256 x 192, fewer of larger ones.
 BATCH, BATCH_PIXELS = 8, 8 * 256 * 192
+# Pictures that pass through a net at once for its statistics: the fewer passes, the less threads wait for each other,
+# above all where others use the processor too.
+PASS, PASS_PIXELS = 64, 64 * 128 * 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,10 @@ class Calibration:
     Attributes:
         kind: `synthetic`, `pictures` for the user's own, or what else says where they come from.
         pictures: uint8 (n, H, W, 3), BGR.
-        batch: Pictures that go through torch at once; by their size if None.
     """
 
     kind: str
     pictures: NDArray[np.uint8]
-    batch: int | None = None
 
     @property
     def entry(self) -> CalibrationEntry:
@@ -52,7 +53,7 @@ class Calibration:
 
     def batches(self, recipe: Recipe) -> Iterator[torch.Tensor]:
         """Yields normalised pictures (B, 3, H, W) float32, in the recipe's colour order."""
-        step = self.batch or batch_size(recipe)
+        step = max(1, min(PASS, PASS_PIXELS // (recipe.height * recipe.width)))
         for start in range(0, len(self.pictures), step):
             yield normalised(self.pictures[start : start + step], recipe)
 

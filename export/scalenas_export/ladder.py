@@ -28,13 +28,15 @@ from scalenas_runtime.errors import CheckFailed
 from scalenas_runtime.golden import POSE_COUNT, SEED, SEGMENTATION_COUNT
 from scalenas_runtime.parity import (
     MIN_JOINTS,
-    PEAK,
+    TOLERANCES,
     Comparer,
     Comparison,
     ParityRecord,
     Rung,
     Tolerance,
     Verdict,
+    compare,
+    joints_text,
     judge,
 )
 from scalenas_runtime.session import Array, Session
@@ -120,7 +122,7 @@ class Ladder:
         heatmaps: Array | None = None,
     ) -> tuple[Comparison, Verdict]:
         """Returns how far two outputs are apart and what the tolerance makes of it; adds no rung."""
-        comparer = Comparer(self.recipe, stage=stage)
+        comparer = Comparer(self.recipe, stage=stage, tolerance=tolerance)
         comparer.update(reference, candidate, heatmaps=heatmaps)
         comparison = comparer.result()
         return comparison, judge(comparison, tolerance)
@@ -216,7 +218,8 @@ def golden_pictures(recipe: Recipe, run: Callable[[Pictures], Floats], *, seed: 
     """Returns drawn pictures (n, H, W, 3) and their fp32 outputs: enough for the task's agreement to be judged.
 
     Segmentation takes 4. Pose takes 16, and further ones, up to 64 (or as many as have 160 joints), until 100 joints
-    have a peak of at least 0.2; a net that finds none in the first 16 gets no more.
+    have a peak of at least 0.2 and are not ambiguous in bf16 or fp16; a net without such a peak in the first 16 gets no
+    more.
 
     Args:
         recipe: What the net sees.
@@ -232,8 +235,8 @@ def golden_pictures(recipe: Recipe, run: Callable[[Pictures], Floats], *, seed: 
     outputs = run(drawn)
     most = max(MOST_PICTURES, -(-MOST_JOINTS // len(recipe.joints)))
     while len(drawn) < most:
-        informative = int((outputs.max(axis=(2, 3)) >= PEAK).sum())
-        if informative == 0 or informative >= MIN_JOINTS:
+        informative = compare(outputs, outputs, recipe, tolerance=TOLERANCES["bf16"])
+        if not (informative.joints or informative.ambiguous) or (informative.joints or 0) >= MIN_JOINTS:
             break
         drawn = pictures(recipe, seed=seed, count=len(drawn) + POSE_COUNT)
         outputs = np.concatenate([outputs, run(drawn[len(outputs) :])])
@@ -290,7 +293,7 @@ def rung_line(rung: Rung) -> str:
     figures = rung.comparison
     parts = [f"relative {figures.relative:.2e}"] if figures.stage == "undecoded" else []
     if figures.joint_shift_p99 is not None:
-        parts.append(f"joint shift p99 {figures.joint_shift_p99:.3f} px ({figures.joints} joints)")
+        parts.append(f"joint shift p99 {figures.joint_shift_p99:.3f} px ({joints_text(figures)})")
     if figures.class_agreement is not None:
         parts.append(f"classes agree {figures.class_agreement:.3%}")
     if figures.score_error is not None:

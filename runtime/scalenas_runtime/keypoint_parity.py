@@ -41,15 +41,16 @@ class KeypointParity:
     @property
     def error(self) -> float | None:
         """Largest difference of a score, or None before the first picture."""
-        return self._difference / self._span if self._seen else None
+        return self._difference / self.span if self._seen else None
 
     @property
     def shortfall(self) -> float | None:
         """How far the heatmaps lie below their peaks at the candidate's pixels, or None where that is not known."""
-        return None if self._below is None else self._below / self._span
+        return None if self._below is None else self._below / self.span
 
     @property
-    def _span(self) -> float:
+    def span(self) -> float:
+        """Range of the reference's heatmaps, or of its scores and 0 where no heatmaps were given."""
         low, high = self._range or (self._lowest, self._highest)
         return max(high - low, SMALLEST_RANGE)
 

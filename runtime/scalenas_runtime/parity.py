@@ -6,20 +6,20 @@ and the task's agreement (joint shift in heatmap pixels, or the share of pixels 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.joint_shift import PEAK, JointShifts
 from scalenas_runtime.keypoint_parity import SMALLEST_RANGE, KeypointParity
 from scalenas_runtime.records import Record
 from scalenas_runtime.session import Array
 from scalenas_runtime.tasks import PoseRecipe, Recipe, SegmentationRecipe
 
 Stage = Literal["undecoded", "decoded"]
-PEAK = 0.2
 MIN_JOINTS = 100
 
 
@@ -37,6 +37,11 @@ class Tolerance(Record, frozen=True):
     joint_shift_p99: float
     class_agreement: float
     reason: str = ""
+
+    @property
+    def peak_loss(self) -> float:
+        """How far below its peak a joint's place may lie, over the heatmaps' range: two errors may add up."""
+        return 2 * self.relative
 
 
 EXACT = Tolerance(relative=0.0, joint_shift_p99=0.0, class_agreement=1.0)
@@ -60,7 +65,9 @@ class Comparison(Record, frozen=True):
         relative: `max_abs` over `reference_range`; the range of a constant reference counts as 2**-126.
         cosine: Cosine between all values of both, as two long vectors; 1 where both are zero.
         nonfinite_reference, nonfinite_candidate: How many values are NaN or infinite.
-        joints: Joints whose reference peak is at least 0.2 (pose; None otherwise).
+        joints: Joints whose reference peak is at least 0.2, without the ambiguous ones (pose; None otherwise).
+        ambiguous: Joints with such a peak whose heatmap has a second one so near in height that errors within the
+            tolerance may swap them (pose compared with a tolerance and heatmaps; None otherwise). They have no shift.
         joint_shift_p50, joint_shift_p99, joint_shift_max: Distance between both decoded positions of those
             joints, heatmap pixels; None where no joint counts. A percentile is the next larger sample.
         score_error: Largest difference of a decoded score, over the range of the reference's heatmaps, or of its
@@ -83,6 +90,7 @@ class Comparison(Record, frozen=True):
     nonfinite_candidate: int
     stage: Stage = "undecoded"
     joints: int | None = None
+    ambiguous: int | None = None
     joint_shift_p50: float | None = None
     joint_shift_p99: float | None = None
     joint_shift_max: float | None = None
@@ -139,18 +147,23 @@ class Comparer:
         recipe: The task whose agreement is measured; None compares values alone.
         stage: `undecoded` for heatmaps (N, K, h, w) or logits (N, C, h, w); `decoded` for keypoints (N, K, 3), x and
             y in pixels of the input crop and a score, or class maps (N, H, W).
+        tolerance: What the comparison will be judged by; joints that it makes ambiguous are left out of the joint
+            shift. None leaves none out.
     """
 
-    def __init__(self, recipe: Recipe | None = None, *, stage: Literal["undecoded", "decoded"] = "undecoded") -> None:
+    def __init__(
+        self, recipe: Recipe | None = None, *, stage: Stage = "undecoded", tolerance: Tolerance | None = None
+    ) -> None:
         self._recipe = recipe
         self._stage = stage
+        self._peak_loss = None if tolerance is None else tolerance.peak_loss
         self._elements = 0
         self._max_abs: list[float] = []
         self._lowest, self._highest = np.inf, -np.inf
         self._products = np.zeros(3)
         self._nonfinite = [0, 0]
         self._damaged: list[bool] = []
-        self._shifts: list[NDArray[np.float64]] = []
+        self._shifts = JointShifts(recipe, stage) if isinstance(recipe, PoseRecipe) else None
         self._scores = KeypointParity(recipe) if isinstance(recipe, PoseRecipe) and stage == "decoded" else None
         self._agreeing: list[int] = []
         self._pixels = 0
@@ -170,10 +183,8 @@ class Comparer:
         self._check(reference, candidate)
         for index, (one, other) in enumerate(zip(reference, candidate, strict=True)):
             finite = self._values(one, other)
-            if isinstance(self._recipe, PoseRecipe):
-                self._shifts.append(self._joint_shift(one, other, self._recipe) if finite else np.empty(0))
-                if self._scores is not None and finite:
-                    self._scores.update(one, other, None if heatmaps is None else heatmaps[index])
+            if self._shifts is not None:
+                self._joints(one, other, None if heatmaps is None else heatmaps[index], self._shifts, finite=finite)
             elif isinstance(self._recipe, SegmentationRecipe):
                 self._agreeing.append(self._agreement(one, other, self._recipe) if finite else 0)
                 self._pixels += self._recipe.height * self._recipe.width
@@ -191,7 +202,8 @@ class Comparer:
         product, square, other = (float(value) for value in self._products)
         length = float(np.sqrt(square) * np.sqrt(other))
         cosine = min(product / length, 1.0) if length > 0 else float(square == other)
-        shifts = np.concatenate(self._shifts) if self._shifts else np.empty(0)
+        shifts = None if self._shifts is None else self._shifts.result(self._least_lead(reference_range))
+        moved = np.empty(0) if shifts is None else shifts.all
         return Comparison(
             stage=self._stage,
             pictures=len(self._max_abs),
@@ -202,15 +214,16 @@ class Comparer:
             cosine=cosine,
             nonfinite_reference=self._nonfinite[0],
             nonfinite_candidate=self._nonfinite[1],
-            joints=len(shifts) if self._shifts else None,
-            joint_shift_p50=_quantile(shifts, 0.5),
-            joint_shift_p99=_quantile(shifts, 0.99),
-            joint_shift_max=_quantile(shifts, 1.0),
+            joints=None if shifts is None else len(moved),
+            ambiguous=None if shifts is None else shifts.ambiguous,
+            joint_shift_p50=_quantile(moved, 0.5),
+            joint_shift_p99=_quantile(moved, 0.99),
+            joint_shift_max=_quantile(moved, 1.0),
             score_error=None if self._scores is None else self._scores.error,
             peak_shortfall=None if self._scores is None else self._scores.shortfall,
             pixels=self._pixels or None,
             class_agreement=sum(self._agreeing) / self._pixels if self._pixels else None,
-            worst=self._worst(),
+            worst=self._worst([] if shifts is None else shifts.by_picture),
         )
 
     def _check(self, reference: Array, candidate: Array) -> None:
@@ -249,20 +262,20 @@ class Comparer:
         self._products += [_dot(one, other), _dot(one, one), _dot(other, other)]
         return not any(bad)
 
-    def _joint_shift(self, reference: Array, candidate: Array, recipe: PoseRecipe) -> NDArray[np.float64]:
-        from scalenas_runtime.geometry import heatmap_scale
+    def _joints(
+        self, reference: Array, candidate: Array, heatmaps: Array | None, shifts: JointShifts, *, finite: bool
+    ) -> None:
+        if not finite:
+            shifts.skip()
+            return
+        shifts.update(reference, candidate, heatmaps)
+        if self._scores is not None:
+            self._scores.update(reference, candidate, heatmaps)
 
-        if self._stage == "decoded":
-            counted = reference[:, 2] >= PEAK
-            steps = (candidate[:, :2] - reference[:, :2]) / heatmap_scale(recipe)
-        else:
-            from scalenas_runtime.decode.pose import decode_heatmaps
-
-            counted = reference.max(axis=(1, 2)) >= PEAK
-            places = [decode_heatmaps(array[None], recipe)[0][0] for array in (reference, candidate)]
-            steps = places[1] - places[0]
-        shift: NDArray[np.float64] = np.hypot(steps[:, 0], steps[:, 1])[counted].astype(np.float64)
-        return shift
+    def _least_lead(self, reference_range: float) -> float | None:
+        if self._peak_loss is None:
+            return None
+        return self._peak_loss * (reference_range if self._scores is None else self._scores.span)
 
     def _agreement(self, reference: Array, candidate: Array, recipe: SegmentationRecipe) -> int:
         if self._stage == "undecoded":
@@ -274,27 +287,30 @@ class Comparer:
             )
         return int(np.count_nonzero(reference == candidate))
 
-    def _worst(self) -> int:
+    def _worst(self, shifts: Sequence[NDArray[np.float64]]) -> int:
         by_task: list[float] = [0.0] * len(self._max_abs)
-        if self._shifts:
-            by_task = [float(shifts.max(initial=0.0)) for shifts in self._shifts]
+        if shifts:
+            by_task = [float(moved.max(initial=0.0)) for moved in shifts]
         elif self._agreeing:
             by_task = [-float(agreeing) for agreeing in self._agreeing]
         return max(range(len(by_task)), key=lambda index: (self._damaged[index], by_task[index], self._max_abs[index]))
 
 
-def compare(reference: Array, candidate: Array, recipe: Recipe | None = None) -> Comparison:
+def compare(
+    reference: Array, candidate: Array, recipe: Recipe | None = None, *, tolerance: Tolerance | None = None
+) -> Comparison:
     """Returns how far `candidate` is from `reference`, both undecoded outputs with pictures as their first axis.
 
     Args:
         reference: Heatmaps (N, K, h, w) or logits (N, C, h, w); any shape where `recipe` is None.
         candidate: The same shape and dtype.
         recipe: The task whose agreement is measured; None compares values alone.
+        tolerance: As for `Comparer`.
 
     Raises:
         ValueError: the two differ in shape or dtype, do not fit the recipe, or hold no picture.
     """
-    comparer = Comparer(recipe)
+    comparer = Comparer(recipe, tolerance=tolerance)
     comparer.update(reference, candidate)
     return comparer.result()
 
@@ -333,10 +349,10 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
     score, shortfall = comparison.score_error, comparison.peak_shortfall
     if score is not None and not score <= tolerance.relative:
         failed.append(f"score error {score:.3g} exceeds {tolerance.relative:g} of the heatmaps' range")
-    if shortfall is not None and not shortfall <= 2 * tolerance.relative:
+    if shortfall is not None and not shortfall <= tolerance.peak_loss:
         failed.append(
             f"a joint lies where its heatmap is {shortfall:.3g} of the heatmaps' range below its peak; "
-            f"{2 * tolerance.relative:g} is allowed"
+            f"{tolerance.peak_loss:g} is allowed"
         )
     unjudged: list[str] = []
     if comparison.class_agreement is not None:
@@ -349,13 +365,13 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
         unjudged.append("no task recipe: only the relative error was judged")
     elif comparison.joints < MIN_JOINTS or comparison.joint_shift_p99 is None:
         unjudged.append(
-            f"not informative: {comparison.joints} joints have a reference peak of at least {PEAK}, {MIN_JOINTS} are "
+            f"not informative: {joints_text(comparison)} have a reference peak of at least {PEAK}, {MIN_JOINTS} are "
             f"needed; {_judged(comparison)} judged"
         )
     elif not comparison.joint_shift_p99 <= tolerance.joint_shift_p99:
         failed.append(
             f"joint shift p99 {comparison.joint_shift_p99:.3g} heatmap pixels exceeds {tolerance.joint_shift_p99:g} "
-            f"({comparison.joints} joints, largest {comparison.joint_shift_max or 0.0:.3g})"
+            f"({joints_text(comparison)}, largest {comparison.joint_shift_max or 0.0:.3g})"
         )
     return Verdict(passed=not failed, informative=not unjudged, reasons=(*failed, *unjudged))
 
@@ -376,8 +392,14 @@ def agreement_text(comparison: Comparison) -> str:
     if comparison.joints is None:
         return "-"
     shift = "-" if comparison.joint_shift_p99 is None else f"{comparison.joint_shift_p99:.3g} px"
-    text = f"shift p99 {shift}, {comparison.joints} joints"
+    text = f"shift p99 {shift}, {joints_text(comparison)}"
     return text if comparison.joints >= MIN_JOINTS else f"not informative ({text})"
+
+
+def joints_text(comparison: Comparison) -> str:
+    """Returns how many joints a shift is of, and how many ambiguous ones are not among them."""
+    beside = f" beside {comparison.ambiguous} ambiguous ones" if comparison.ambiguous else ""
+    return f"{comparison.joints} joints{beside}"
 
 
 def _quantile(values: NDArray[np.float64], share: float) -> float | None:

@@ -90,7 +90,7 @@ def verify(bundle: Bundle, config: EngineConfig, *, build: Build = "never") -> V
     golden = bundle.golden()
     with bundle.load_config(config, build=build) as session:
         started = time.monotonic()
-        undecoded, decoded = _compare(session, golden, bundle.recipe, config)
+        undecoded, decoded = _compare(session, golden, bundle.recipe, config, tolerance)
         seconds = time.monotonic() - started
     return VerifyReport(
         target=str(config.target),
@@ -214,10 +214,10 @@ def worst_picture(bundle: Bundle, config: EngineConfig, index: int) -> bytes:
 
 
 def _compare(
-    session: Session, golden: Golden, recipe: Recipe, config: EngineConfig
+    session: Session, golden: Golden, recipe: Recipe, config: EngineConfig, tolerance: Tolerance
 ) -> tuple[Comparison | None, Comparison]:
-    undecoded = Comparer(recipe) if config.io == "raw" else None
-    decoded = Comparer(recipe, stage="decoded")
+    undecoded = Comparer(recipe, tolerance=tolerance) if config.io == "raw" else None
+    decoded = Comparer(recipe, stage="decoded", tolerance=tolerance)
     for index, output in slot_outputs(session, golden.inputs):
         result = output
         if undecoded is not None:

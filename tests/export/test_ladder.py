@@ -37,9 +37,19 @@ def test_a_batch_is_filled_with_pictures_and_gives_every_slot() -> None:
     assert session_outputs(Numbering(), given).tolist() == [0, 1, 2, 3, 0, 1]  # type: ignore[arg-type]
 
 
-def test_a_net_of_one_joint_gets_enough_pictures() -> None:
-    pictures, outputs = golden_pictures(POSE, lambda given: np.full((len(given), 1, 8, 8), 0.9, np.float32))
-    assert len(pictures) == len(outputs) == 112
+@pytest.mark.parametrize(
+    ("second", "count"), [(0.0, 112), (0.85, 160), (0.83, 112)], ids=["sure", "of two minds", "sure enough"]
+)
+def test_a_net_of_one_joint_gets_pictures_until_enough_joints_are_clear(second: float, count: int) -> None:
+    heatmap = np.zeros((1, 8, 8), np.float32)
+    heatmap[0, 2, 2], heatmap[0, 6, 6] = 0.9, second
+    pictures, outputs = golden_pictures(POSE, lambda given: np.tile(heatmap, (len(given), 1, 1, 1)))
+    assert len(pictures) == len(outputs) == count
+
+
+def test_a_net_without_a_peak_gets_no_more_pictures() -> None:
+    pictures, _ = golden_pictures(POSE, lambda given: np.full((len(given), 1, 8, 8), 0.1, np.float32))
+    assert len(pictures) == 16
 
 
 @pytest.mark.parametrize(

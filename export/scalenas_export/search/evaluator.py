@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from scalenas.weights import Weights
     from scalenas_export.fast_graph import CandidateGraph
 
-# Larger batches give steadier statistics; beyond this many pixels they only take memory.
-_BATCH, _BATCH_PIXELS = 32, 32 * 128 * 96
-
 
 @dataclass(frozen=True, slots=True)
 class Instruments:
@@ -178,8 +175,7 @@ class CalibrationPictures:
         if size not in self._known:
             dataset = self._source.open(recipe)
             pictures = plain_pictures(dataset.samples("calibrate", recipe), self._count)
-            batch = max(1, min(_BATCH, _BATCH_PIXELS // (size[0] * size[1])))
-            self._known[size] = Calibration(f"{dataset.path.stem} calibrate", pictures, batch)
+            self._known[size] = Calibration(f"{dataset.path.stem} calibrate", pictures)
         return self._known[size]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scalenas_runtime.canonical import canonical_json
 from scalenas_runtime.decode.pose import decode_heatmaps
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.golden import decode_outputs
+from scalenas_runtime.joint_shift import peak_leads
 from scalenas_runtime.parity import (
     EXACT,
     TOLERANCES,
@@ -17,7 +19,9 @@ from scalenas_runtime.parity import (
     Comparison,
     ParityRecord,
     Rung,
+    Tolerance,
     Verdict,
+    agreement_text,
     compare,
     judge,
     tolerance_of,
@@ -73,6 +77,78 @@ def test_joint_shift_counts_joints_with_a_reference_peak() -> None:
     assert found.joint_shift_max == pytest.approx(shifts[-1])
     assert found.joint_shift_p99 == pytest.approx(shifts[-2])
     assert found.joint_shift_p50 == pytest.approx(shifts[58])
+
+
+def two_peaks(lower: float) -> Heatmaps:
+    """Maps (12, 10, 16, 16) of one peak of height 1, but the first three of each picture have a second, `lower`."""
+    y, x = np.mgrid[:16, :16]
+    peak, second = (np.exp(-((x - column) ** 2 + (y - row) ** 2) / 4) for column, row in ((4, 4), (12, 11)))
+    maps = np.tile(peak, (12, 10, 1, 1)).astype(np.float32)
+    maps[:, :3] += np.float32(1 - lower) * second.astype(np.float32)
+    return maps
+
+
+@pytest.mark.parametrize("stage", ["undecoded", "decoded"])
+@pytest.mark.parametrize(("lower", "ambiguous"), [(0.01, 36), (0.059, 36), (0.061, 0)])
+def test_joints_with_two_peaks_within_the_tolerance_have_no_shift(
+    lower: float, ambiguous: int, stage: Literal["undecoded", "decoded"]
+) -> None:
+    reference = two_peaks(lower)
+    candidate = two_peaks(-lower)
+    tolerance = TOLERANCES["bf16"]
+    comparer = Comparer(POSE, stage=stage, tolerance=tolerance)
+    if stage == "undecoded":
+        comparer.update(reference, candidate)
+    else:
+        comparer.update(keypoints(reference), keypoints(candidate), heatmaps=reference)
+    found = comparer.result()
+    assert (found.joints, found.ambiguous) == (120 - ambiguous, ambiguous)
+    assert found.joint_shift_max == pytest.approx(0 if ambiguous else np.hypot(8, 7), abs=0.01)
+    text = "84 joints beside 36 ambiguous ones" if ambiguous else "120 joints"
+    assert agreement_text(found).rstrip(")").endswith(text)
+    if not ambiguous:
+        assert (
+            "joint shift p99 10.6 heatmap pixels exceeds 0.5 (120 joints, largest 10.6)"
+            in judge(found, tolerance).reasons[-1]
+        )
+
+
+@pytest.mark.parametrize("tolerance", [None, EXACT, TOLERANCES["fp32"]])
+def test_joints_are_ambiguous_to_the_tolerance_alone(tolerance: Tolerance | None) -> None:
+    found = compare(two_peaks(0.001), two_peaks(-0.001), POSE, tolerance=tolerance)
+    assert (found.joints, found.ambiguous) == (120, None if tolerance is None else 0)
+    assert not judge(found, TOLERANCES["bf16"]).passed
+
+
+def test_a_joint_that_moves_on_one_hill_is_not_ambiguous() -> None:
+    reference, candidate = blobs(), blobs(shift=1.0)
+    found = compare(reference, candidate, POSE, tolerance=TOLERANCES["bf16"])
+    assert (found.joints, found.ambiguous) == (120, 0)
+    assert found.joint_shift_p50 == pytest.approx(1)
+
+
+def test_without_heatmaps_no_keypoint_is_ambiguous() -> None:
+    comparer = Comparer(POSE, stage="decoded", tolerance=TOLERANCES["bf16"])
+    comparer.update(keypoints(two_peaks(0.01)), keypoints(two_peaks(-0.01)))
+    found = comparer.result()
+    assert (found.joints, found.ambiguous) == (120, None)
+
+
+def test_peak_leads_equal_a_search_pixel_by_pixel() -> None:
+    rng = np.random.default_rng(4)
+    # Few distinct values, so that plateaus and equal peaks occur; one map is flat, one has a single peak in a corner.
+    maps = rng.integers(0, 6, (40, 7, 9)).astype(np.float32)
+    maps[0] = 1
+    maps[1] = -np.hypot(*np.mgrid[:7, :9])
+    for heatmap, lead in zip(maps, peak_leads(maps), strict=True):
+        top = np.array(np.unravel_index(heatmap.argmax(), heatmap.shape))
+        seconds = [-np.inf]
+        for y, x in np.ndindex(heatmap.shape):
+            around = heatmap[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+            if np.abs(top - (y, x)).max() > 1 and heatmap[y, x] == around.max():
+                seconds.append(float(heatmap[y, x]))
+        assert lead == heatmap.max() - max(seconds)
+    assert peak_leads(maps)[:2].tolist() == [0, np.inf]
 
 
 def test_worst_is_the_picture_with_the_largest_shift() -> None:

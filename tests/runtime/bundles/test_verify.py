@@ -133,8 +133,9 @@ def test_random_keypoints_of_an_unsure_net_fail(tmp_path: Path, contents: Bundle
             self.count += 1
             return {"keypoints": made}
 
-    _, comparison = _compare(Guessing(), bundle.golden(), bundle.recipe, replace(ORT, io="end2end"))  # type: ignore[arg-type]
-    verdict = judge(comparison, tolerance_of("fp32"))
+    config, tolerance = replace(ORT, io="end2end"), tolerance_of("fp32")
+    _, comparison = _compare(Guessing(), bundle.golden(), bundle.recipe, config, tolerance)  # type: ignore[arg-type]
+    verdict = judge(comparison, tolerance)
     assert (verdict.passed, verdict.informative) == (False, False)
     assert "below its peak" in verdict.reasons[0]
 
