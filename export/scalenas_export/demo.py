@@ -257,6 +257,8 @@ def _missed(asked: SearchRequest, result: SearchResult) -> str:
     """Returns why nothing meets the budget; empty where something does."""
     from scalenas_export.search.finalists import check_promise
 
+    if result.ended == "stopped":
+        return ""
     try:
         check_promise(asked, result)
     except NothingMeetsBudget as error:

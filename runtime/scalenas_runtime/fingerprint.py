@@ -148,8 +148,9 @@ def _container() -> str | None:
 
 def _commit(start: Path) -> str | None:
     # Read by hand: calling git would cost more than the rest together, and git may be missing.
+    # Installed elsewhere, this file may lie inside somebody's own repository, whose commit says nothing about it.
     root = next((folder for folder in start.parents if (folder / ".git").is_dir()), None)
-    if root is None:
+    if root is None or start.relative_to(root).parts[0] != "runtime":
         return None
     head = _read(str(root / ".git" / "HEAD")).strip()
     if not head.startswith("ref: "):

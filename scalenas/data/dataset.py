@@ -24,7 +24,7 @@ from scalenas.data.description import (
 from scalenas.data.labels import resolve_classes, resolve_joints, unlabelled_joints
 from scalenas.data.listing import Listing, OpenedSource, list_parts
 from scalenas.data.maps import DrawnMaps, LabelledMaps, MapSamples
-from scalenas.data.people import DrawnPeople, LabelledPeople, PoseSamples, check_joints
+from scalenas.data.people import DrawnPeople, LabelledPeople, PoseSamples, check_joints, in_order
 from scalenas.data.samples import Mixture, Samples
 from scalenas.data.sources import open_maps, open_people
 from scalenas.data.splits import PARTS, part_of_scenes
@@ -210,7 +210,7 @@ class Dataset:
             size: Height and width of the net's input, which drawn scenes are made for.
 
         Raises:
-            UserError: an empty part, or people from sources whose joints differ.
+            UserError: an empty part.
         """
         sources = self.sources(part)
         title = f"{self.path.stem} {part}"
@@ -218,12 +218,9 @@ class Dataset:
             people = [self._people_data(source, part, size) for source in sources]
             if len(people) == 1:
                 return people[0]
-            if len({each.joints for each in people}) > 1:
-                raise UserError(f"the sources of part {part} label different joints; evaluate them one by one")
             count = sum(map(len, people))
-            return KeypointData(
-                title, people[0].joints, people[0].edges, count, {"pictures": count}, partial(_renumbered, people)
-            )
+            names, edges = self.joints.joints, self.joints.edges
+            return KeypointData(title, names, edges, count, {"pictures": count}, partial(_joined_people, people, names))
         maps = [self._map_data(source, part, size) for source in sources]
         count = sum(map(len, maps))
         if len(maps) == 1:
@@ -351,12 +348,12 @@ def _around(size: tuple[int, int]) -> tuple[int, int]:
     return size[0] * 5 // 4, size[1] * 3 // 2
 
 
-def _renumbered(people: Sequence[KeypointData]) -> Iterator[KeypointPicture]:
+def _joined_people(people: Sequence[KeypointData], names: Sequence[str]) -> Iterator[KeypointPicture]:
     number = 0
     for data in people:
         for picture in data:
             number += 1
-            yield replace(picture, id=number)
+            yield replace(picture, id=number, joints=in_order(picture.joints, data.joints, names))
 
 
 def _joined(maps: Sequence[PairData]) -> Iterator[LabelledPicture]:

@@ -63,12 +63,11 @@ class LabelledPeople:
             joints: Names of the reader's joints.
             wanted: Names of the joints to give, in order; those that the reader lacks are not labelled.
         """
-        order = np.array([joints.index(name) if name in joints else len(joints) for name in wanted])
         self._names: list[str] = []
         self._reads: list[Callable[[], Picture]] = []
         owner, boxes, tables = [], [], []
         for picture in pictures:
-            table = np.pad(picture.joints, ((0, 0), (0, 1), (0, 0)))[:, order]
+            table = in_order(picture.joints, joints, wanted)
             kept = picture.labelled & picture.boxed & table[:, :, 2].any(1)
             if kept.any():
                 owner += [len(self._names)] * int(kept.sum())
@@ -173,6 +172,12 @@ class PoseSamples:
         if mirrored:
             points, labelled = points[self._mirrored], labelled[self._mirrored]
         return crop, points, labelled
+
+
+def in_order(table: Float, joints: Sequence[str], wanted: Sequence[str]) -> Float:
+    """Returns joints (N, K, 3) as (N, len(wanted), 3); those that `joints` lacks are zeros, not labelled."""
+    order = [joints.index(name) if name in joints else len(joints) for name in wanted]
+    return np.pad(table, ((0, 0), (0, 1), (0, 0)))[:, order]
 
 
 def check_joints(joints: Sequence[str], wanted: Sequence[str], source: str) -> None:

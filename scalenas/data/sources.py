@@ -81,9 +81,14 @@ def open_people(source: CocoSource, root: Path, lists: Path) -> Opened[KeypointP
     data = read_keypoints(labels, pictures, missing=source.missing)
     kept, excluded = _without(tuple(data), data.left_out, source.exclude, lists)
     left_out = frozenset({*data.left_out, *excluded})
-    counts = {**data.counts, "excluded": len(excluded), "usable_people": sum(int(each.labelled.sum()) for each in kept)}
+    counts = {
+        **data.counts,
+        "excluded": len(excluded),
+        "people_without_box": sum(int((each.labelled & ~each.boxed).sum()) for each in kept),
+        "usable_people": sum(int((each.labelled & each.boxed).sum()) for each in kept),
+    }
     if not counts["usable_people"]:
-        raise UserError(f"{data.name} holds no person with a labelled joint")
+        raise UserError(f"{data.name} holds no person with a labelled joint and a box in the picture")
     return Opened(data.name, labels, kept, left_out, source.share, source.sequences, counts, data.joints, data.edges)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scalenas.cost import LIVE
+from scalenas.registry import get_space
 from scalenas.search import pareto
 from scalenas.search.candidates import Trial
 from scalenas.search.ledger import Ledger
@@ -142,13 +144,24 @@ class Study:
                 result[name] = score(pairs[-last:])
         return result
 
-    def rows(self, space: SearchSpace) -> list[dict[str, Json]]:
-        """Returns one flat row per trial: number, state, digest, parameters, MACs, figures, choices, origin."""
+    def rows(self, space: SearchSpace | None = None) -> list[dict[str, Json]]:
+        """Returns one flat row per trial: number, state, digest, parameters, MACs, figures, choices, origin.
+
+        The digest is the candidate's, without genes that change nothing. Parameters and MACs are those of what is
+        computed, at the study's input size.
+
+        Args:
+            space: The family; by its name unless given.
+
+        Raises:
+            UserError: no family of that name is known.
+        """
+        space = space or get_space(self.head.space)
         names = list(dict.fromkeys([*self.limits, *(goal.name for goal in self.goals)]))
         rows: list[dict[str, Json]] = []
         for trial in self._ledger.trials():
-            cost = space.cost(trial.spec)
-            row: dict[str, Json] = {"number": trial.number, "state": trial.state, "digest": trial.spec.digest}
+            cost = space.cost(trial.spec, counting=LIVE)
+            row: dict[str, Json] = {"number": trial.number, "state": trial.state, "digest": trial.candidate.digest}
             row |= {"params": cost.params, "macs": cost.macs}
             row |= {name: trial.values.get(name) for name in names}
             row |= dict(trial.choices)
@@ -156,8 +169,8 @@ class Study:
             rows.append(row)
         return rows
 
-    def trials_dataframe(self, space: SearchSpace) -> pd.DataFrame:
-        """Returns `rows` as a pandas table, by number.
+    def trials_dataframe(self, space: SearchSpace | None = None) -> pd.DataFrame:
+        """Returns `rows` as a pandas table, one trial a line.
 
         Raises:
             MissingExtra: pandas is not installed.

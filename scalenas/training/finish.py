@@ -29,7 +29,8 @@ WEIGHTS, REPORT, CARD = "weights.safetensors", "report.json", "card.md"
 class Row:
     """One net of the table: cost for one picture, and accuracy on the `search` split with its 95 % interval.
 
-    `figures` holds what else the metric knows: by joint or class, by size of the person.
+    `figures` holds what else the metric knows: by joint or class, by size of the person; `counts` how many pictures and
+    people were judged and left out.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Row:
     interval: tuple[float, float] | None
     digest: str
     figures: Mapping[str, Json]
+    counts: Mapping[str, Json]
 
     def to_json(self) -> dict[str, Json]:
         """Returns the row as JSON values; None for an accuracy that nothing could be judged for."""
@@ -52,6 +54,7 @@ class Row:
             "interval": None if self.interval is None else list(self.interval),
             "spec_digest": self.digest,
             "figures": dict(self.figures),
+            "counts": dict(self.counts),
         }
 
 
@@ -139,5 +142,6 @@ def _row(run: Run, name: str, spec: SubnetSpec, weights: Weights, statistics: Ca
         statistics(net.to(run.judge.device))
     done = run.judge.judge(net, recalibrated=False)
     cost = run.frame.space.cost(spec)
-    figures = cast(Mapping[str, Json], done.to_json()["figures"])
-    return Row(name, cost.params, cost.gmacs, done.metric, done.value, done.interval, spec.digest, figures)
+    plain = done.to_json()
+    figures, counts = (cast(Mapping[str, Json], plain[key]) for key in ("figures", "counts"))
+    return Row(name, cost.params, cost.gmacs, done.metric, done.value, done.interval, spec.digest, figures, counts)

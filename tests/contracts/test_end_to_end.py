@@ -115,6 +115,37 @@ def test_bundles_run_on_photographs(
         assert overlay.shape == photograph.shape
 
 
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.skipif("SCALENAS_DATA" not in os.environ, reason="SCALENAS_DATA names no folder of real pictures")
+@pytest.mark.parametrize(
+    ("weights", "spec", "data", "limit", "floor"),
+    [
+        # All of the part: 42.7 % of the joints, 48.5 % mIoU.
+        ("pose-w16", "hrnet-w16", ("lspet/person_keypoints_val.json", "--pictures", "lspet/val"), 200, 0.37),
+        ("seg-w16", "hrnet-w16-seg", ("camvid/test",), 40, 0.38),
+    ],
+)
+def test_bundles_of_shipped_supernets_are_right_about_photographs(
+    weights: str,
+    spec: str,
+    data: tuple[str, ...],
+    limit: int,
+    floor: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
+    out = str(tmp_path / "net.bundle")
+    assert run(["export", spec, "--weights", weights, "--target", TARGETS[0], "--out", out]) == 0
+    capsys.readouterr()
+    place = Path(os.environ["SCALENAS_DATA"])
+    words = [word if word.startswith("-") else str(place / word) for word in data]
+    assert run(["eval", out, *words, "--target", TARGETS[0], "--limit", str(limit), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] > floor
+
+
 def run_example(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-I", str(EXAMPLE), *words], check=False, capture_output=True, text=True)
 

@@ -89,9 +89,11 @@ def test_commit_is_read_without_git(tmp_path: Path, packed: bool) -> None:
         (git / "packed-refs").write_text(f"# pack-refs\n{commit} refs/heads/main\n")
     else:
         (git / "refs/heads/main").write_text(f"{commit}\n")
-    assert module._commit(tmp_path / "package" / "file.py") == commit
+    assert module._commit(tmp_path / "runtime" / "package" / "file.py") == commit
     (git / "HEAD").write_text(f"{commit[::-1]}\n")
-    assert module._commit(tmp_path / "file.py") == commit[::-1]
+    assert module._commit(tmp_path / "runtime" / "file.py") == commit[::-1]
+    # Installed into an environment that lies in somebody's own repository.
+    assert module._commit(tmp_path / ".venv" / "lib" / "site-packages" / "file.py") is None
 
 
 def test_imports_nothing_heavy() -> None:

@@ -69,6 +69,18 @@ def test_pictures_come_by_id_with_their_people(folder: Path) -> None:
     assert [picture.id for picture in data] == [3, 7, 9]
 
 
+@pytest.mark.parametrize(
+    ("skeleton", "edges"), [([[1, 2]], ((0, 1),)), ([[0, 1]], ((0, 1),)), ([[2, 1], [1, 3], [-1, 2]], ((1, 0),))]
+)
+def test_skeletons_count_from_one_or_from_zero_and_keep_what_names_joints(
+    folder: Path, skeleton: list[list[int]], edges: tuple[tuple[int, int], ...]
+) -> None:
+    value = copy.deepcopy(VALUE)
+    value["categories"][1]["skeleton"] = skeleton
+    (folder / "people.json").write_text(json.dumps(value))
+    assert read_keypoints(folder / "people.json").edges == edges
+
+
 def test_a_missing_picture_is_named_or_skipped_and_counted(folder: Path) -> None:
     (folder / "b.png").unlink()
     with pytest.raises(UserError, match=r"its picture b.png is not in .*; name the folder of the pictures"):

@@ -85,8 +85,20 @@ def test_masks_by_colour(folders: tuple[Path, Path]) -> None:
 
 def test_faulty_masks_and_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     (folders[1] / "a.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"a.png is not a picture"):
+        next(iter(read_pairs(*folders, CAMVID_11))).read_labels()
+    save(folders[1] / "a.png", np.zeros((6, 8), np.uint8))
+    whole = (folders[1] / "a.png").read_bytes()
+    (folders[1] / "a.png").write_bytes(whole[:-12])
+    with pytest.raises(UserError, match=r"a.png is truncated: a PNG without its end mark"):
+        next(iter(read_pairs(*folders, CAMVID_11))).read_labels()
+    cv2.imwrite(str(folders[1] / "a.png"), np.zeros((6, 8), np.uint16))
     with pytest.raises(UserError, match=r"a.png cannot be read as an 8-bit mask"):
         next(iter(read_pairs(*folders, CAMVID_11))).read_labels()
+    save(folders[0] / "b.png", np.zeros((6, 8, 3), np.uint8))
+    with pytest.raises(UserError, match=r"b.jpg and .*b.png have one name; keep one"):
+        read_pairs(*folders, CAMVID_11)
+    (folders[0] / "b.png").unlink()
     with pytest.raises(UserError, match=r"nowhere is no folder"):
         read_pairs(tmp_path / "nowhere", folders[1], CAMVID_11)
     (tmp_path / "empty").mkdir()

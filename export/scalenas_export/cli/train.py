@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
 from scalenas_export.cli.common import emit, note, resume_line, verb, working_folder
 from scalenas_runtime.errors import UserError, missing_extra
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from scalenas.training.ranks import Ranks
     from scalenas.training.run import Run
     from scalenas_runtime.canonical import Json
+
+# What parts a run into sittings and changes no weight.
+_SITTING = re.compile(r"--resume$|--minutes(=|$)")
 
 
 @verb("train")
@@ -58,8 +62,9 @@ def command(  # noqa: PLR0913 - one parameter per option
     from scalenas.training.run import wants_cuda
 
     given = [f"minutes={minutes:.9f}"] if minutes is not None else []
-    given += [f"data.root={data_root}"] if data_root is not None else []
     config = read_config(recipe, [*changes, *given])
+    if data_root is not None:
+        config = structs.replace(config, data=structs.replace(config.data, root=data_root))
     ranks = join(cuda=wants_cuda(config))
     try:
         if dry_run:
@@ -67,7 +72,12 @@ def command(  # noqa: PLR0913 - one parameter per option
             return
         folder = Path(ranks.shared(_folder(out, runs, resume=resume) if ranks.first else None))
         _train(config, folder, ranks, resume=resume, as_json=as_json)
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _too_large(config, error) from None
+    except RuntimeError as error:
+        # What torch's allocator of CPU memory raises has no class of its own.
+        if "not enough memory" not in str(error):
+            raise
         raise _too_large(config, error) from None
     finally:
         ranks.close()
@@ -147,8 +157,11 @@ def _too_large(config: TrainConfig, error: BaseException) -> UserError:
 
 
 def _command() -> str:
-    """Returns the command as it was given, but for where this machine keeps its data."""
-    words = ["scalenas-export", *sys.argv[1:]]
+    """Returns the command that makes the run anew: as it was given, but for its sittings and where the data lie."""
+    given = sys.argv[1:]
+    pairs = zip(["", *given], given, strict=False)
+    kept = [word for before, word in pairs if before != "--minutes" and not _SITTING.match(word)]
+    words = ["scalenas-export", *kept]
     hidden = ["DATA" if before == "--data-root" else word for before, word in zip(["", *words], words, strict=False)]
     return shlex.join(re.sub(r"^((?:--set=)?data\.root|--data-root)=.*", r"\1=DATA", word) for word in hidden)
 

@@ -57,13 +57,20 @@ def data_identity(dataset: Dataset, *, part: str, limit: int | None, pictures: i
         part: The part that candidates are judged on.
         limit: Judge the first so many pictures.
         pictures: How many pictures the BN statistics are taken from.
+
+    Raises:
+        UserError: the lists do not fit the sources.
+        OSError: a file of labels cannot be read.
     """
+    from scalenas.data.identity import training_digest
+
     description = {key: value for key, value in to_plain(dataset.description).items() if key != "root"}
     counts: dict[str, Json] = dict(dataset.split_counts())
     return {
         "name": dataset.path.stem,
         "description": digest(description),
         "split": counts,
+        "labels": training_digest(dataset),
         "part": part,
         "limit": limit,
         "calibration": pictures,

@@ -33,9 +33,17 @@ def deployed(space: SearchSpace, recipe: Recipe, spec: SubnetSpec, choices: Mapp
     Raises:
         UserError: the size is not of the form HEIGHTxWIDTH, or not one the family takes.
     """
-    if SIZE in choices:
-        spec = space.adapt(spec, settings={}, size=parse_size(choices[SIZE]))
+    spec = deployed_spec(space, spec, choices)
     return Deployed(spec, spec_recipe(spec, given=recipe))
+
+
+def deployed_spec(space: SearchSpace, spec: SubnetSpec, choices: Mapping[str, str]) -> SubnetSpec:
+    """Returns the spec at the chosen input size, itself where size is no choice.
+
+    Raises:
+        UserError: as `deployed`.
+    """
+    return space.adapt(spec, settings={}, size=parse_size(choices[SIZE])) if SIZE in choices else spec
 
 
 def chosen_config(config: EngineConfig, choices: Mapping[str, str]) -> EngineConfig:

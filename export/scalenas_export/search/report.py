@@ -10,6 +10,7 @@ from scalenas.cost import LIVE
 from scalenas.registry import get_space
 from scalenas.search.candidates import Trial
 from scalenas_export.search.chart import Chart, Interval
+from scalenas_export.search.deployment import deployed_spec
 from scalenas_export.search.page import write_page
 from scalenas_export.search.picture import draw_fronts
 from scalenas_export.search.progress import Front, Plan, front_trials
@@ -46,7 +47,7 @@ def write_reports(
     if chosen := _chosen(result):
         files["specs"] = folder / "specs"
         for label, trial in chosen.items():
-            write_text(files["specs"] / f"{label}.json", pretty_json(trial.spec.to_json()))
+            write_text(files["specs"] / f"{label}.json", pretty_json(_spec(trial).to_json()))
     if result.finalists:
         files["finalists"] = folder / "finalists"
         output.save(files["finalists"], [finalist.measurement for finalist in result.finalists])
@@ -68,15 +69,18 @@ def write_reports(
 
 
 def fronts(request: SearchRequest, result: SearchResult) -> list[Chart]:
-    """Returns a chart per device; where a finalist was measured again, its point is that measurement."""
-    plan, trials = result.plan, result.study.trials
+    """Returns a chart per device; where a finalist was measured again, its point is that measurement.
+
+    A member over the budget got its accuracy among the finalists alone, and is drawn with it.
+    """
+    plan = result.plan
     charts = []
     for front in plan.fronts:
+        own = {finalist.trial.number: finalist for finalist in result.finalists if front_of(finalist, plan) == front}
         again: Mapping[int, tuple[float, Interval]] = {
-            finalist.trial.number: (finalist.value, finalist.interval)
-            for finalist in result.finalists
-            if front_of(finalist, plan) == front and front.is_latency
+            number: (finalist.value, finalist.interval) for number, finalist in own.items() if front.is_latency
         }
+        trials = [own[trial.number].trial if trial.number in own else trial for trial in result.study.trials]
         charts.append(
             Chart(
                 title=f"{plan.title}: {front.title}",
@@ -173,7 +177,7 @@ def _finalist_row(finalist: Finalist, request: SearchRequest, plan: Plan) -> lis
         str(finalist.config.target),
         *_accuracy(finalist.trial, front, plan),
         *_latency(request, finalist.value, finalist.interval, (statistics.median, statistics.p90)),
-        *_cost(finalist.trial.spec),
+        *_cost(finalist.trial),
         "-" if finalist.ratio is None else f"{finalist.ratio:.3f}",
         {None: "-", True: "kept", False: "over"}[finalist.keeps],
     ]
@@ -189,7 +193,7 @@ def _trial_row(trial: Trial, front: Front, request: SearchRequest, plan: Plan) -
         front.title,
         *_accuracy(trial, front, plan),
         *_latency(request, latency, interval_of(trial, plan, front.cost), others),
-        *_cost(trial.spec),
+        *_cost(trial),
         "-" if ratio is None else f"{ratio:.3f}",
         "-" if limit is None else "kept" if value <= limit else "over",
     ]
@@ -219,7 +223,13 @@ def _accuracy(trial: Trial, front: Front, plan: Plan) -> list[str]:
     return [text, "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"]
 
 
-def _cost(spec: SubnetSpec) -> list[str]:
+def _spec(trial: Trial) -> SubnetSpec:
+    """Returns a trial's spec at the input size that it was measured at."""
+    return deployed_spec(get_space(trial.spec.space), trial.spec, trial.choices)
+
+
+def _cost(trial: Trial) -> list[str]:
+    spec = _spec(trial)
     cost = get_space(spec.space).cost(spec, counting=LIVE)
     return [f"{cost.params / 1e6:.2f} M", f"{cost.macs / 1e9:.3f} G"]
 
@@ -248,7 +258,7 @@ def _finalist_json(finalist: Finalist, plan: Plan) -> Json:
         "keeps": finalist.keeps,
         "flags": list(finalist.measurement.flags),
         "values": dict(finalist.trial.values),
-        "spec": finalist.trial.spec.to_json(),
+        "spec": _spec(finalist.trial).to_json(),
     }
 
 

@@ -10,6 +10,7 @@ from scalenas.cost import LIVE
 from scalenas.search.candidates import Trial
 from scalenas.space import SearchSpace
 from scalenas_export.search.chart import Interval, Point
+from scalenas_export.search.deployment import deployed_spec
 from scalenas_export.search.progress import Front, Plan, front_trials
 from scalenas_runtime.canonical import Json, canonical_json
 
@@ -20,7 +21,7 @@ _DETAILS = ("raw_ms", "ratio", "median_ms", "p90_ms", "drift", "samples", "pictu
 
 
 def trial_rows(trials: Sequence[Trial], plan: Plan, space: SearchSpace) -> list[Row]:
-    """Returns one row per trial: what it is, its cost without dead compute, and each figure with its 95 % interval.
+    """Returns one row per trial: what it is, its cost without dead compute at its input size, and its figures.
 
     Args:
         trials: Finished trials, by number.
@@ -88,7 +89,7 @@ def interval_of(trial: Trial, plan: Plan, name: str) -> Interval | None:
 
 
 def _row(trial: Trial, plan: Plan, space: SearchSpace, *, front: bool) -> Row:
-    cost = space.cost(trial.spec, counting=LIVE)
+    cost = space.cost(deployed_spec(space, trial.spec, trial.choices), counting=LIVE)
     row: Row = {
         "number": trial.number,
         "name": plan.members.get(trial.candidate.digest),
@@ -106,8 +107,6 @@ def _row(trial: Trial, plan: Plan, space: SearchSpace, *, front: bool) -> Row:
         low, high = interval if isinstance(interval, list | tuple) and len(interval) == 2 else (None, None)
         row |= {name: trial.values.get(name), f"{name}.low": low, f"{name}.high": high}
         row |= {f"{name}.{key}": details[key] for key in _DETAILS if key in details}
-        if name in trial.predicted:
-            row[f"{name}.predicted"] = trial.predicted[name]
     row["seconds"] = round(sum(trial.seconds.values()), 3)
     if trial.failure:
         row["failure"] = trial.failure

@@ -103,6 +103,8 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
         lost: list[str] = []
         bundles: dict[str, Path] = {}
         failure: UserError | CheckFailed | None = None
+        if request.replay is not None and request.export_best:
+            view.note("figures were replayed, so that nothing is measured again or exported")
         if request.join:
             ended = "joined"
         elif ended == "finished" and request.finalists and request.replay is None:
@@ -114,6 +116,8 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
                     export_best(live, finalists, view, bundles)
             except (UserError, CheckFailed) as error:
                 failure = error
+            except OSError as error:
+                failure = UserError(f"the end of the search failed: {error}; --resume measures the finalists again")
             except KeyboardInterrupt:
                 ended = "stopped"
             if stop():
@@ -129,7 +133,9 @@ def dry_run(request: SearchRequest, *, view: View) -> DryRun:
         MeasuringFailed: none of the three could be measured.
     """
     started = time.monotonic()
-    short = replace(request, n_trials=DRY_TRIALS, replay=None, warm_start=None, warm_start_study=None, enqueue=())
+    short = replace(
+        request, n_trials=DRY_TRIALS, timeout=None, replay=None, warm_start=None, warm_start_study=None, enqueue=()
+    )
     frame = open_frame(short)
     _check_choices(short, frame)
     with Live(short, frame, Headlines()) as live:

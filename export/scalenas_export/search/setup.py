@@ -17,7 +17,7 @@ from scalenas.spec import SubnetSpec
 from scalenas_export.packing import check_targets
 from scalenas_export.recipes import spec_recipe
 from scalenas_export.search.data import data_identity
-from scalenas_export.search.deployment import PRECISION, SIZE, deployed
+from scalenas_export.search.deployment import PRECISION, SIZE, deployed, deployed_spec
 from scalenas_export.search.evaluator import LiveEvaluator
 from scalenas_export.search.progress import Front, Plan
 from scalenas_export.search.request import SearchRequest
@@ -193,6 +193,9 @@ def identity(request: SearchRequest, frame: Frame) -> dict[str, Json]:
         found["data"] = data_identity(dataset, part="search", limit=request.limit, pictures=request.calibration)
         found["metric"] = request.metric
         found["statistics"] = frame.statistics
+    if request.replay is not None:
+        # Their scale is that of the machine and moment they were measured in.
+        found["figures"] = "replayed"
     return found
 
 
@@ -206,7 +209,7 @@ def _check_engines(request: SearchRequest) -> None:
 
 def _cost(space: SearchSpace, goal: str) -> Measure:
     def measure(candidate: Candidate) -> float:
-        cost = space.cost(candidate.spec, counting=LIVE)
+        cost = space.cost(deployed_spec(space, candidate.spec, candidate.choices), counting=LIVE)
         return float(cost.params if goal == "params" else cost.macs)
 
     return measure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scalenas.search import Study, Trial
@@ -48,7 +48,12 @@ class Watch:
             self.failures.append(trial.failure)
         else:
             self.failures.clear()
-        self.hopeless = len(trials) >= HOPELESS and self._is_out_of_reach(trials)
+        if not self.hopeless and len(trials) >= HOPELESS and self._is_out_of_reach(study):
+            self.hopeless = True
+            self.view.note(
+                f"none of {len(trials)} candidates meets the budget, and the smallest net is over it by more than its "
+                "95 % interval: the search ends here"
+            )
 
     def stop(self) -> bool:
         """Returns whether to begin no further candidate.
@@ -60,10 +65,21 @@ class Watch:
             raise UserError(f"{FAILURES} candidates in a row could not be measured; the last one: {self.failures[-1]}")
         return self.hopeless or self.asked()
 
-    def _is_out_of_reach(self, trials: Sequence[Trial]) -> bool:
-        """Returns whether nothing met the budget, and the smallest net broke it at every precision and size."""
+    def _is_out_of_reach(self, study: Study) -> bool:
+        """Returns whether nothing met the budget, and the smallest net broke it clearly at every precision and size."""
+        trials = study.trials
         if "min" not in self.frame.members or any(each.state == "complete" for each in trials):
             return False
         smallest = self.frame.space.live(self.frame.members["min"]).digest
-        broken = [each for each in trials if each.state == "infeasible" and each.candidate.digest == smallest]
+        broken = [each for each in trials if each.candidate.digest == smallest and _breaks_clearly(each, study.limits)]
         return len(broken) >= len(self.frame.deployments)
+
+
+def _breaks_clearly(trial: Trial, limits: Mapping[str, float]) -> bool:
+    """Returns whether a figure's 95 % interval lies over its limit as a whole; the figure, where it has none."""
+    for name, upper in limits.items():
+        interval = trial.details.get(name, {}).get("interval")
+        low = interval[0] if isinstance(interval, list | tuple) else trial.values.get(name)
+        if isinstance(low, int | float) and low > upper:
+            return True
+    return False

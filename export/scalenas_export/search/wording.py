@@ -70,8 +70,14 @@ def chart_footnote(request: SearchRequest, result: SearchResult, front: Front) -
 
 def promise(request: SearchRequest, finalists: Sequence[Finalist]) -> str:
     """Returns what can be promised about the budget: which nets keep it with the upper end of their interval."""
-    if request.latency_ms is None or not request.promise or not finalists:
+    if request.latency_ms is None or not request.promise:
         return ""
+    if not finalists:
+        targets = ", ".join(str(config.target) for config in request.configs)
+        return (
+            f"Budget, {request.question} at most {request.latency_ms:g} ms on {targets}: nothing was measured again, "
+            "so nothing is promised."
+        )
     lines = []
     for config in request.configs:
         own = [finalist for finalist in finalists if finalist.target == str(config.target)]

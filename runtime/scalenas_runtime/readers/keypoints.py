@@ -153,7 +153,7 @@ def read_keypoints(
         for image in kept:
             yield _picture(image, people.get(image.id, []), folder, len(category.keypoints))
 
-    edges = tuple((first - 1, second - 1) for first, second in category.skeleton)
+    edges = _edges(category)
     counts = {**_counts([people.get(image.id, []) for image in kept]), "missing_pictures": len(absent)}
     names = tuple(image.file_name for image in absent)
     return KeypointData(str(path), category.keypoints, edges, len(kept), counts, each, names)
@@ -164,6 +164,14 @@ def _person(categories: Sequence[_Category], path: Path) -> _Category:
         if category.keypoints:
             return category
     raise UserError(f"{path}: no category has `keypoints` (the names of the joints); is this a file of boxes?")
+
+
+def _edges(category: _Category) -> tuple[tuple[int, int], ...]:
+    """Returns pairs of joints for drawing, without those that name no joint."""
+    # COCO counts joints from 1; a file with a 0 counts from 0.
+    start = 0 if any(0 in pair for pair in category.skeleton) else 1
+    joints = range(start, start + len(category.keypoints))
+    return tuple((one - start, other - start) for one, other in category.skeleton if one in joints and other in joints)
 
 
 def _checked(person: _Annotation, joints: int, path: Path) -> _Annotation:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.picture_headers import read_header
 from scalenas_runtime.pictures import Picture, read_picture
 from scalenas_runtime.tasks.sets import ClassSet
 
@@ -150,7 +151,11 @@ def label_table(classes: ClassSet, mapping: Mapping[int, int]) -> NDArray[np.int
 
 
 def _files(folder: Path, suffix: str) -> tuple[dict[str, Path], int]:
-    """Returns pictures by what their name holds before the suffix, with their sub-folder, and how many others."""
+    """Returns pictures by what their name holds before the suffix, with their sub-folder, and how many others.
+
+    Raises:
+        UserError: no folder, or two pictures of one name.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder")
     found: dict[str, Path] = {}
@@ -158,7 +163,10 @@ def _files(folder: Path, suffix: str) -> tuple[dict[str, Path], int]:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in _PICTURES and path.stem.endswith(suffix):
             name = path.stem.removesuffix(suffix)
-            found.setdefault((path.relative_to(folder).parent / name).as_posix(), path)
+            key = (path.relative_to(folder).parent / name).as_posix()
+            if key in found:
+                raise UserError(f"{found[key]} and {path} have one name; keep one, or part them by a suffix")
+            found[key] = path
         elif path.is_file():
             others += 1
     return found, others
@@ -189,7 +197,11 @@ def _code(red: int, green: int, blue: int) -> int:
 
 def _read_labels(mask: Path, meaning: _Meaning) -> NDArray[np.uint8]:
     try:
-        stored = cv2.imdecode(np.frombuffer(mask.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        data = mask.read_bytes()
+        read_header(data)
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except ValueError as error:
+        raise UserError(f"{mask} {error}") from None
     except (OSError, cv2.error):
         stored = None
     if stored is None or stored.dtype != np.uint8:

@@ -16,16 +16,18 @@ import cv2
 import pytest
 
 from scalenas.cost import LIVE
-from scalenas.search.candidates import Trial
+from scalenas.search.candidates import Trial, make_candidate
 from scalenas.spec import SubnetSpec
 from scalenas_export.search.chart import Chart, errors, stairs
 from scalenas_export.search.data import DataSource
+from scalenas_export.search.deployment import SIZE
 from scalenas_export.search.page import write_page
 from scalenas_export.search.picture import CONFIRMED, draw_fronts
 from scalenas_export.search.progress import Front
 from scalenas_export.search.report import fronts, heads, table_rows, write_reports
 from scalenas_export.search.request import Finalist, SearchRequest, SearchResult
 from scalenas_export.search.rows import csv_text, points, trial_rows
+from scalenas_export.search.setup import measures
 from scalenas_runtime.errors import MissingExtra
 from scalenas_runtime.targets import EngineConfig, Target
 from tests.export.search.made_trials import FRONT, SPACE, five, made, plan
@@ -147,6 +149,44 @@ def test_a_front_over_parameters_shows_no_milliseconds(tmp_path: Path) -> None:
     names = {path.stem for path in (tmp_path / "specs").iterdir()}
     assert names == {"hrnet-w4", "trial-2"}
     assert SubnetSpec.read(tmp_path / "specs" / "trial-2.json") == trials[2].spec
+
+
+def test_a_member_over_the_budget_is_drawn_with_the_accuracy_of_the_end(tmp_path: Path) -> None:
+    member = replace(made(0, 14.0, None, state="infeasible"), details={})
+    trials = [member, *five()[1:]]
+    config = EngineConfig(Target.parse("openvino:cpu/fp32"))
+    asked = SearchRequest(
+        weights="w", configs=(config,), folder=tmp_path, n_trials=4, latency_ms=12.0, data=DataSource()
+    )
+    judged = replace(member, values={"latency": 14.0, "accuracy": 0.6})
+    again = Finalist("hrnet-w4", judged, config, cast(Any, None), 13.9, (13.8, 14.0), 1.0, False, FRONT.title, True)
+    study = cast(Any, SimpleNamespace(trials=trials))
+    (drawn,) = fronts(asked, SearchResult(study, plan(trials), "finished", (again,), {}, None, "hrnet-w4"))
+    first = drawn.points[0]
+    assert (first.label, first.kind, first.confirmed) == ("hrnet-w4", "member", True)
+    assert (first.cost, first.gain) == pytest.approx((13.9, 60))
+
+
+def test_cost_and_spec_are_those_of_the_chosen_size(tmp_path: Path) -> None:
+    trials = five()
+    size = {SIZE: "128x96"}
+    candidate = make_candidate(SPACE, 1, trials[1].spec, size, identity="made")
+    trials[1] = replace(trials[1], candidate=candidate)
+    adapted = SPACE.adapt(trials[1].spec, settings={}, size=(128, 96))
+    macs = SPACE.cost(adapted, counting=LIVE).macs
+    assert macs != SPACE.cost(trials[1].spec, counting=LIVE).macs
+    assert trial_rows(trials, plan(trials), SPACE)[1]["macs"] == macs
+    config = EngineConfig(Target.parse("openvino:cpu/fp32"))
+    asked = SearchRequest(weights="w", configs=(config,), folder=tmp_path, n_trials=4, data=DataSource())
+    (goal,), _ = measures(
+        replace(asked, objectives=("macs",)), cast(Any, SimpleNamespace(space=SPACE)), cast(Any, None)
+    )
+    assert goal.measure(candidate) == macs
+    result = SearchResult(_written(trials), plan(trials), "finished", (), {}, None, "hrnet-w4")
+    write_reports(asked, result, "", note=lambda _: None)
+    assert SubnetSpec.read(tmp_path / "specs" / "trial-1.json") == adapted
+    row = dict(zip(heads(asked), table_rows(asked, result)[0], strict=True))
+    assert (row["net"], row["MACs"]) == ("trial 1 size=128x96", f"{macs / 1e9:.3f} G")
 
 
 def _written(trials: list[Trial]) -> Any:

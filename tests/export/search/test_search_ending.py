@@ -32,6 +32,11 @@ def trial(number: int, name: str, choices: dict[str, str], **changed: Any) -> Tr
     return replace(made(number, 5.0, 0.5), candidate=candidate, **changed)
 
 
+def smallest(number: int, precision: str, interval: tuple[float, float]) -> Trial:
+    details = {"latency": {"interval": list(interval)}}
+    return trial(number, "min", {"precision": precision}, state="infeasible", values={"latency": 12.5}, details=details)
+
+
 def named_plan() -> Any:
     members = {SPACE.live(spec).digest: name for name, spec in MEMBERS.items()}
     return plan([made(0, 1.0, 0.5)], members=members)
@@ -49,15 +54,39 @@ def test_reference_and_smallest_net_are_tried_at_every_precision() -> None:
 
 
 def test_a_budget_is_out_of_reach_when_the_smallest_net_breaks_it_at_every_precision() -> None:
-    watch = Watch(frame(precision=("fp32", "bf16")), LineView(lambda _: None), lambda: False)
+    said: list[str] = []
+    watch = Watch(frame(precision=("fp32", "bf16")), LineView(said.append), lambda: False)
     begun = [made(number, 13.0, None, state="infeasible") for number in range(1, HOPELESS)]
-    trials = [*begun, trial(HOPELESS, "min", {"precision": "fp32"}, state="infeasible")]
+    trials = [*begun, smallest(HOPELESS, "fp32", (12.1, 12.9))]
     watch.view.begin(named_plan())
-    watch.on_trial(cast(Any, SimpleNamespace(trials=trials)), trials[-1])
+    study = cast(Any, SimpleNamespace(trials=trials, limits={"latency": 12.0}))
+    watch.on_trial(study, trials[-1])
     assert not watch.stop()
-    trials.append(trial(HOPELESS + 1, "min", {"precision": "bf16"}, state="infeasible"))
-    watch.on_trial(cast(Any, SimpleNamespace(trials=trials)), trials[-1])
+    # Over the budget, but its interval is not.
+    trials.append(smallest(HOPELESS + 1, "bf16", (11.9, 12.9)))
+    watch.on_trial(study, trials[-1])
+    assert not watch.stop()
+    assert not any("the search ends here" in line for line in said)
+    trials[-1] = smallest(HOPELESS + 1, "bf16", (12.1, 12.9))
+    watch.on_trial(study, trials[-1])
+    watch.on_trial(study, trials[-1])
     assert watch.stop()
+    assert sum("the search ends here" in line for line in said) == 1
+
+
+def test_the_slow_way_is_told_once_with_its_reason() -> None:
+    said: list[str] = []
+    watch = Watch(frame(), LineView(said.append), lambda: False)
+    watch.view.begin(named_plan())
+    slow = replace(made(1, 5.0, 0.5), details={"latency": {"slow_graph": "no emitter for layer Odd"}})
+    study = cast(Any, SimpleNamespace(trials=[slow], limits={}))
+    watch.on_trial(study, made(2, 5.0, 0.5))
+    assert not any("full export" in line for line in said)
+    watch.on_trial(study, slow)
+    watch.on_trial(study, slow)
+    told = [line for line in said if "full export" in line]
+    assert len(told) == 1
+    assert told[0].endswith("no emitter for layer Odd")
 
 
 def test_a_member_at_another_precision_is_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,14 @@ def test_every_target_has_its_own_promise() -> None:
     check_promise(asked, result(both[0], finalist("trial 1", TWO, 6.0)))
 
 
+def test_without_a_second_measurement_nothing_is_promised() -> None:
+    assert promise(request(ONE, TWO), ()) == (
+        f"Budget, median of engine_wall at most 6 ms on {ONE}, {TWO}: nothing was measured again, so nothing is "
+        "promised."
+    )
+    assert promise(replace(request(ONE), promise=False), ()) == ""
+
+
 def test_a_member_that_alone_keeps_the_budget_is_named_and_accepted() -> None:
     asked = request(ONE)
     shown = (finalist("trial 1", ONE, 6.1), finalist("min", ONE, 3.0, member=True))

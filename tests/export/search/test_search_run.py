@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,80 @@ def test_replay_gives_the_same_sequence_without_measuring(
     replayed, recorded = records(tmp_path / "again"), records(searched.folder)
     for key in ("digest", "values", "details", "state", "origin"):
         assert [line[key] for line in replayed] == [line[key] for line in recorded]
+
+
+@pytest.mark.slow
+def test_replayed_figures_do_not_mix_with_measured_ones(
+    searched: Searched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ("--replay", str(searched.folder / "records.jsonl"), "--export-best", "1", "--finalists", "1")
+    out = ("--out", str(tmp_path / "again"))
+    code, _, err = call(capsys, *searched.words, *again, "--n-trials", "3", *out)
+    assert code == 0, err
+    assert "figures were replayed, so that nothing is measured again or exported" in err
+    code, _, err = call(capsys, *searched.words, "--n-trials", "4", *out, "--resume")
+    assert (code, "is about something else: figures" in err) == (2, True)
+    code, _, err = call(capsys, *searched.words, *again, "--n-trials", "4", *out, "--resume")
+    assert code == 0, err
+    assert len(records(tmp_path / "again")) == 4
+
+
+@pytest.mark.slow
+def test_a_dry_run_tries_three_candidates_and_stores_nothing(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # However little time the search itself may take.
+    code, out, err = call(capsys, *words(weights), "--timeout", "1e-9", "--dry-run", "--json")
+    assert code == 0, err
+    value = json.loads(out)
+    assert [each["number"] for each in value["candidates"]] == [0, 1, 2]
+    assert all(each["values"]["latency"] > 0 and 0 <= each["values"]["accuracy"] <= 1 for each in value["candidates"])
+    assert value["candidates_per_hour"] == pytest.approx(3600 * 3 / value["seconds"], rel=0.01)
+    assert not list(tmp_path.rglob("*.db"))
+
+
+@pytest.mark.slow
+def test_two_targets_and_two_sizes_have_a_front_each_and_costs_of_their_own(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [
+        PROGRAM,
+        *words(weights, "--target", "openvino:cpu/fp32", "--size-gene", "64x64", "--size-gene", "96x64"),
+    ]
+    command += ["--n-trials", "6", "--finalists", "0", "--out", str(folder), "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["fronts"]) == {TARGET, "openvino:cpu/fp32"}
+    rows = json.loads((folder / "trials.json").read_text())
+    assert {row["size"] for row in rows} == {"64x64", "96x64"}
+    costs: dict[str, dict[str, int]] = {}
+    for row in rows:
+        assert row[f"latency@{TARGET}"] > 0
+        assert row["latency@openvino:cpu/fp32"] > 0
+        costs.setdefault(row["digest"], {})[row["size"]] = row["macs"]
+    both = [each for each in costs.values() if len(each) == 2]
+    assert both
+    for each in both:
+        assert each["96x64"] == pytest.approx(1.5 * each["64x64"], rel=0.01)
+
+
+@pytest.mark.slow
+def test_a_full_disk_at_the_end_keeps_the_reports(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = tmp_path / "run"
+    shutil.copytree(searched.folder, folder)
+    for name in ("trials.csv", "records.jsonl"):
+        (folder / name).unlink()
+    monkeypatch.setattr("scalenas_export.search.run.confirm_best", full)
+    code, _, err = call(capsys, *searched.words, "--n-trials", "4", "--out", str(folder), "--resume")
+    last = err.strip().splitlines()[-1]
+    assert code == 2
+    assert last.startswith("error: the end of the search failed: [Errno 28] No space left on device; --resume")
+    assert len(records(folder)) == 4
 
 
 @pytest.mark.slow

@@ -70,6 +70,24 @@ def test_a_joint_that_no_source_labels_is_said_and_one_that_another_source_label
     assert sample.weight.tolist() == [1, 0, 0]
 
 
+def test_sources_of_other_joints_and_orders_are_judged_by_name(people: Path) -> None:
+    write_people(people.parent / "more", joints=("right_toe", "tail", "left_hand"))
+    sources = "{kind: coco, annotations: people.json}, {kind: coco, annotations: more/people.json}"
+    dataset = open_dataset(people, changes=[f"train=[{sources}]"])
+    data = dataset.labelled("search", size=(64, 64))
+    assert isinstance(data, KeypointData)
+    assert data.joints == ("left_hand", "right_hand", "left_toe", "right_toe")
+    first, second = (dataset.pictures(source, "search") for source in dataset.description.train)
+    given = list(data)
+    assert [each.id for each in given] == list(range(1, len(first) + len(second) + 1))
+    np.testing.assert_array_equal(given[0].joints, first[0].joints)  # type: ignore[union-attr]
+    other = second[0].joints  # type: ignore[union-attr]
+    mixed = given[len(first)].joints
+    np.testing.assert_array_equal(mixed[:, 0], other[:, 2])
+    np.testing.assert_array_equal(mixed[:, 3], other[:, 0])
+    assert not mixed[:, 1:3].any()
+
+
 def test_classes_get_a_palette(streets: Path) -> None:
     dataset = open_dataset(streets)
     assert dataset.classes is not None
@@ -269,6 +287,8 @@ def test_a_person_whose_box_lies_outside_the_picture_is_no_sample(people: Path) 
     file.write_text(json.dumps(value))
     dataset = open_dataset(people)
     assert len(dataset.samples("fit", dataset.recipe((64, 64)))) == before - 1
+    counts = dataset.opened(dataset.description.train[0]).counts
+    assert (counts["usable_people"], counts["people_without_box"]) == (19, 1)
 
 
 def test_excluded_pictures_are_counted(people: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from scalenas.data.dataset import open_dataset
 from scalenas.data.identity import training_digest
+from scalenas_export.search.data import data_identity
 from tests.nets.data.small_data import write_yaml
 
 
@@ -65,3 +66,19 @@ def test_drawn_scenes_are_known_by_their_description(tmp_path: Path) -> None:
     path = write_yaml(tmp_path / "own.yaml", text)
     assert _digest(path) == _digest(path)
     assert _digest(path) != _digest(path, "splits.search=0.3")
+
+
+def test_a_search_is_about_the_labels_and_lists_too(people: Path) -> None:
+    def identity() -> dict[str, object]:
+        return dict(data_identity(open_dataset(people), part="search", limit=None, pictures=8))
+
+    before = identity()
+    assert identity() == before
+    lists = people.parent / "splits" / "own"
+    calibrate, search = (lists / f"{part}.txt" for part in ("calibrate", "search"))
+    texts = calibrate.read_text(), search.read_text()
+    moved = [text.splitlines()[1] for text in texts]
+    calibrate.write_text(texts[0].replace(moved[0], moved[1]))
+    search.write_text(texts[1].replace(moved[1], moved[0]))
+    after = identity()
+    assert {key for key in before if before[key] != after[key]} == {"labels"}

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from scalenas.cost import LIVE
 from scalenas.search import Candidate, Constraint, Measured, Objective, Proposal, SearchOptions, Study, search
 from scalenas_runtime.errors import NothingMeetsBudget, UserError
 from tests.nets.search.search_worker import SETTINGS, cost, merit, run, space
@@ -163,10 +164,12 @@ def test_plain_optuna_reads_the_study(stored: str) -> None:
 
 def test_the_table_of_trials_has_spec_cost_and_figures(stored: str) -> None:
     study = Study.open(stored)
-    frame = study.trials_dataframe(space())
+    frame = study.trials_dataframe()
     wanted = ["number", "state", "digest", "params", "macs", "cost", "merit", "origin", "failure", "spec"]
     assert list(frame.columns) == wanted
-    assert frame["macs"].tolist() == [space().cost(trial.spec).macs for trial in study.trials]
+    assert frame["macs"].tolist() == [space().cost(trial.spec, counting=LIVE).macs for trial in study.trials]
+    assert frame["digest"].tolist() == [trial.candidate.digest for trial in study.trials]
+    assert study.trials_dataframe(space()).equals(frame)
     assert frame["cost"].tolist() == [trial.values["cost"] for trial in study.trials]
 
 

@@ -110,7 +110,10 @@ def test_lines_survive_a_kill_in_the_middle_of_a_write(tmp_path: Path) -> None:
     with path.open("a", encoding="utf-8") as stream:
         stream.write('{"b": ')
     append_line(path, {"c": 3})
-    assert read_lines(path) == [{"a": 1}, {"c": 3}]
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write('{"d": {"e": 4}')
+    append_line(path, {"f": 5})
+    assert read_lines(path) == [{"a": 1}, {"c": 3}, {"f": 5}]
     path.write_text("nonsense\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 1 is not JSON"):
         read_lines(path)
