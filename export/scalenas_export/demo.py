@@ -257,12 +257,12 @@ def _missed(asked: SearchRequest, result: SearchResult) -> str:
     """Returns why nothing meets the budget; empty where something does."""
     from scalenas_export.search.finalists import check_promise
 
-    if result.ended == "stopped":
-        return ""
     try:
         check_promise(asked, result)
     except NothingMeetsBudget as error:
         return str(error)
+    if result.ended == "stopped":
+        return ""
     found = [each for each in result.finalists if each.label != result.reference and each.ratio is not None]
     if asked.promise or any(each.ratio is not None and each.ratio <= BUDGET_SHARE for each in found):
         return ""

@@ -103,7 +103,8 @@ def export_bundle(request: ExportRequest, *, progress: Callable[[str], None]) ->
     if source.supernet is not None:
         with report.timed("supernet"):
             records = _against_supernet(source, source.supernet, ladder, request, outputs)
-            outputs = torch_outputs(source.net, pictures, recipe)
+            # Statistics decide how many pictures it takes until enough joints are clear.
+            ladder.pictures, outputs = golden_pictures(recipe, lambda batch: torch_outputs(source.net, batch, recipe))
         source.records.update(records)
     raw = _graph(source.net, ladder, outputs, report)
     spec, calibration = request.spec, source.calibration

@@ -30,10 +30,10 @@ def append_line(path: Path, value: Json) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Json]]:
-    """Returns the objects of a file's lines, without the lines that a kill cut short.
+    """Returns the objects of a file's lines, without lines that begin as one and cannot be read: a kill cut them short.
 
     Raises:
-        UserError: the file cannot be read, or holds a whole line that is no JSON object.
+        UserError: the file cannot be read, or holds a line that is something else.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")

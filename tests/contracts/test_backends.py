@@ -487,7 +487,7 @@ def test_onnx_runtime_takes_no_more_threads_than_it_may_run_on(
         monkeypatch.setattr(onnxruntime, "cpu_affinity", lambda count=allowed: count)
         with backend.compile(tiny_models.path("one"), EngineConfig(target)) as session:
             assert session.properties["intra_op_num_threads"] == threads
-            assert session.properties["allow_spinning"] == "1"
+            assert session.properties["allow_spinning"] == session.properties["force_spinning_stop"] == "1"
 
 
 def test_a_model_whose_name_is_no_utf8_is_run_or_one_line(backend: Backend, tiny_models: Any, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _SITTING = re.compile(r"--resume$|--minutes(=|$)")
 
 
+_CPU_MEMORY = "DefaultCPUAllocator: "
+
+
 @verb("train")
 @click.argument("recipe", metavar="CONFIG.yaml", type=click.Path(path_type=Path))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key, such as schedule.steps=100.")
@@ -76,7 +79,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         raise _too_large(config, error) from None
     except RuntimeError as error:
         # What torch's allocator of CPU memory raises has no class of its own.
-        if "not enough memory" not in str(error):
+        if _CPU_MEMORY not in str(error):
             raise
         raise _too_large(config, error) from None
     finally:
@@ -149,7 +152,7 @@ def _note_precision(run: Run) -> None:
 
 
 def _too_large(config: TrainConfig, error: BaseException) -> UserError:
-    reason = str(error).split(". ")[0]
+    reason = str(error).partition(_CPU_MEMORY)[2] or str(error).split(". ")[0] or type(error).__name__
     return UserError(
         f"a step of batch {config.batch} does not fit the memory ({reason}); --dry-run says what a step takes: "
         "take a smaller batch, more processes (torchrun), or precision=bf16, and go on with --resume"

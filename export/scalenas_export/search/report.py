@@ -157,16 +157,21 @@ def result_json(request: SearchRequest, result: SearchResult, files: Mapping[str
 
 
 def _chosen(result: SearchResult) -> dict[str, Trial]:
-    """Returns the trials whose specs people may want as files, by the name of the file."""
+    """Returns the trials whose specs people may want as files, by the name of the file.
+
+    Of a member at several sizes, which have a spec each, the first one has its bare name.
+    """
     trials = result.study.trials
     wanted = {trial.number for front in result.plan.fronts for trial in front_trials(trials, front)}
     wanted |= {finalist.trial.number for finalist in result.finalists}
-    names = {trial.number: result.plan.members.get(trial.candidate.digest) for trial in trials}
-    return {
-        names[trial.number] or f"trial-{trial.number}": trial
-        for trial in trials
-        if trial.number in wanted or names[trial.number]
-    }
+    chosen: dict[str, Trial] = {}
+    for trial in trials:
+        member = result.plan.members.get(trial.candidate.digest)
+        if member is not None and member in chosen:
+            member = "-".join([member, *trial.choices.values()])
+        if member is not None or trial.number in wanted:
+            chosen[member or f"trial-{trial.number}"] = trial
+    return chosen
 
 
 def _finalist_row(finalist: Finalist, request: SearchRequest, plan: Plan) -> list[str]:

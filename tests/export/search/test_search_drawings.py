@@ -189,6 +189,19 @@ def test_cost_and_spec_are_those_of_the_chosen_size(tmp_path: Path) -> None:
     assert (row["net"], row["MACs"]) == ("trial 1 size=128x96", f"{macs / 1e9:.3f} G")
 
 
+def test_a_member_at_two_sizes_has_two_spec_files(tmp_path: Path) -> None:
+    trials = five()
+    for number, size in ((0, "64x64"), (1, "128x96")):
+        candidate = make_candidate(SPACE, number, trials[0].spec, {SIZE: size}, identity="made")
+        trials[number] = replace(trials[number], candidate=candidate)
+    config = EngineConfig(Target.parse("openvino:cpu/fp32"))
+    asked = SearchRequest(weights="w", configs=(config,), folder=tmp_path, n_trials=4, data=DataSource())
+    result = SearchResult(_written(trials), plan(trials), "finished", (), {}, None, "hrnet-w4")
+    write_reports(asked, result, "", note=lambda _: None)
+    sizes = {path.stem: SubnetSpec.read(path).inputs["image"][1:] for path in (tmp_path / "specs").glob("hrnet*.json")}
+    assert sizes == {"hrnet-w4": (64, 64), "hrnet-w4-128x96": (128, 96)}
+
+
 def _written(trials: list[Trial]) -> Any:
     head = SimpleNamespace(space="scalenas")
     return SimpleNamespace(trials=trials, head=head, name="search", write_records=lambda _: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +82,12 @@ def test_streets_are_judged_as_one_by_one(tmp_path: Path) -> None:
 
 
 def judging_processes() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if "scalenas_export.search.judging_server" in each.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if "scalenas_export.search.judging_server" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def test_a_judging_process_that_dies_is_replaced_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from scalenas_export.demo import _missed
 from scalenas_export.search import finalists as finalists_module
 from scalenas_export.search.data import DataSource
 from scalenas_export.search.ending import failure_of
@@ -79,6 +80,15 @@ def test_a_search_that_was_stopped_promises_nothing_yet() -> None:
     check_promise(request(ONE), stopped)
     with pytest.raises(NothingMeetsBudget, match="none of 0 candidates meets 6 ms"):
         check_promise(request(ONE), replace(stopped, ended="finished"))
+
+
+def test_a_stopped_demo_missed_nothing_but_says_what_failed() -> None:
+    asked = replace(request(ONE), promise=False)
+    ended = replace(result(finalist("hrnet-w4", ONE, 5.0, member=True)), ended="finished")
+    assert "no found net took at most" in _missed(asked, ended)
+    assert _missed(asked, replace(ended, ended="stopped")) == ""
+    with pytest.raises(CheckFailed, match="bundle"):
+        _missed(asked, replace(ended, ended="stopped", failure=CheckFailed("bundle")))
 
 
 def test_a_failure_at_the_end_is_raised_after_the_reports() -> None:

@@ -74,6 +74,7 @@ def test_card_and_report_tell_where_the_weights_come_from(trained: tuple[str, Ru
     report = json.loads((run.place.folder / "report.json").read_text())
     assert report["rows"][0]["value"] == done.rows[0].value
     assert report["rows"][0]["figures"]
+    assert report["rows"][0]["counts"]["pictures_judged"] == len(run.supply.search)
     assert report["provenance"]["commit"] == ", ".join(run.commits)
     assert report["provenance"]["config"]["optimiser"]["lr"] == 0.02
     card = (run.place.folder / "card.md").read_text()
