@@ -30,6 +30,11 @@ class Gene:
     group: str = ""
     kind: str = ""
 
+    @property
+    def numeric(self) -> bool:
+        """Whether all choices are numbers, such as depths, so that some lie closer together than others."""
+        return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in self.choices)
+
     def check(self, value: object) -> Scalar:
         """Returns `value`.
 

@@ -103,7 +103,7 @@ def conditions(raced: Raced) -> str:
         f"Hypervolume as a share of the true front's ({raced.front} nets), {raced.columns[0]} and {raced.columns[1]}, "
         f"reference point {milliseconds:.4g} ms and {accuracy:.4g}; {race.n_trials} candidates, {len(race.seeds)} "
         f"seeds, {noise}. final: after the last candidate; anytime: mean over all candidates; p: two-sided Wilcoxon "
-        "signed-rank test over seeds."
+        "signed-rank test over seeds, each comparison by itself."
     )
 
 

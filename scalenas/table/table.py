@@ -23,6 +23,7 @@ from scalenas_runtime.errors import UserError
 
 # A reference point this share of a column's range beyond its worst value lets the extreme nets count too.
 MARGIN = 0.1
+_NOISE = 1
 
 
 class Table:
@@ -147,7 +148,8 @@ class Table:
         return {fit.column: predict(fit, spec) for fit in self.record.fits}
 
     def _noisy(self, figures: Mapping[str, float], seed: tuple[int, int]) -> dict[str, float]:
-        rng = np.random.default_rng(seed)
+        # Searches draw from (seed, number) too; their numbers shall not be the noise's.
+        rng = np.random.default_rng((*seed, _NOISE))
         result = {}
         for name, value in figures.items():
             deviations = self._columns[name].noise

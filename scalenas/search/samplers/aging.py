@@ -18,7 +18,11 @@ from scalenas.search.samplers.variation import (
     mutation_rates,
     vary_choices,
 )
+from scalenas.spec import SubnetSpec
 from scalenas_runtime.canonical import Json
+
+# Known children until one more gene changes.
+_PATIENCE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,8 @@ class AgingSampler(Sampler):
         population: Size of the population; as many trials are drawn uniformly at first. None: a fifth of the study's
             trials, at most 100.
         sample: How many of the population compete to be the parent.
-        mutation: Share of the genes that change on average; at least one is tried.
+        mutation: Share of the genes that change on average. None: one gene changes, as in the source, and one more
+            after every tenth child that was known already.
 
     Raises:
         UserError: a size or the share is out of range.
@@ -42,12 +47,13 @@ class AgingSampler(Sampler):
 
     population: int | None = None
     sample: int = 10
-    mutation: float = 0.02
+    mutation: float | None = None
 
     def __post_init__(self) -> None:
         check_sizes(population=self.population)
         check_whole(sample=self.sample)
-        check_probability("mutation", self.mutation)
+        if self.mutation is not None:
+            check_probability("mutation", self.mutation)
 
     def propose(self, context: Context, rng: np.random.Generator) -> Proposal:
         """Returns a mutated parent, or a uniform draw while the population is not full."""
@@ -59,12 +65,25 @@ class AgingSampler(Sampler):
         drawn = rng.choice(len(alive), size=min(self.sample, len(alive)), replace=False)
         best = ranked([alive[index] for index in drawn.tolist()], context.goals, context.limits, count=1)[0]
         parent = best[int(rng.integers(len(best)))]
-        table = gene_table(context)
-        rate = max(self.mutation, 1 / len(table)) * (1 + context.attempt)
-        spec = context.space.mutate(parent.spec, rng, rates=mutation_rates(table, rate, rate))
+        if self.mutation is None:
+            spec = _changed(context, parent.spec, rng, count=1 + context.attempt // _PATIENCE)
+        else:
+            rate = self.mutation * (1 + context.attempt)
+            spec = context.space.mutate(parent.spec, rng, rates=mutation_rates(gene_table(context), rate, rate))
         choices = vary_choices(context, (parent, parent), rng, crossover=0.0, mutation=0.1)
         return Proposal(spec, choices, "mutation")
 
     def options(self) -> dict[str, Json]:
         """Returns the options."""
         return {"population": self.population, "sample": self.sample, "mutation": self.mutation}
+
+
+def _changed(context: Context, spec: SubnetSpec, rng: np.random.Generator, *, count: int) -> SubnetSpec:
+    """Returns a spec with another choice for `count` of its genes."""
+    table = gene_table(context)
+    values = list(context.space.read_genes(context.space.settings(spec.settings), spec.genes))
+    several = [index for index, gene in enumerate(table) if len(gene.choices) > 1]
+    for index in rng.choice(several, size=min(count, len(several)), replace=False).tolist():
+        others = [choice for choice in table[index].choices if choice != values[index]]
+        values[index] = others[int(rng.integers(len(others)))]
+    return context.space.make(values, settings=context.settings, inputs=context.inputs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scalenas.genes import Gene, Scalar
+from scalenas.genes import Gene
 from scalenas.search.candidates import Trial
 from scalenas.search.samplers.base import Context
 from scalenas.spec import SubnetSpec
@@ -40,20 +40,14 @@ class Similarity:
         values = space.read_genes(space.settings(spec.settings), spec.genes)
         codes = [gene.choices.index(value) for gene, value in zip(self.table, values, strict=True)]
         positions = [
-            code / (len(gene.choices) - 1) for gene, code in zip(self.table, codes, strict=True) if _is_ordinal(gene)
+            code / (len(gene.choices) - 1)
+            for gene, code in zip(self.table, codes, strict=True)
+            if gene.numeric and len(gene.choices) > 2
         ]
         extra = [
             self.context.choices[name].index(value) for name, value in zip(self.context.choices, choices, strict=True)
         ]
         return np.array([*codes, *extra], float), np.array(positions, float)
-
-
-def _is_ordinal(gene: Gene) -> bool:
-    return len(gene.choices) > 2 and all(_is_number(choice) for choice in gene.choices)
-
-
-def _is_number(choice: Scalar) -> bool:
-    return isinstance(choice, int | float) and not isinstance(choice, bool)
 
 
 class GeneModel:

@@ -35,19 +35,22 @@ class TopologySampler(Sampler):
     Source: Cheng et al., ScaleNAS: One-Shot Learning of Scale-Aware Representations for Visual Recognition (2020),
     section 3.3. The first candidates come from the family's cells in turn, each a range of depths and odds of a fusion.
     Beyond the paper, depths are mutated too, the number of changes varies from child to child, and several children are
-    made for a candidate, of which the one whose predicted figures add most to the front's hypervolume is kept. The
-    paper's own way is `offspring=1, spread=False, mutation=0.5, depth_mutation=0` (its code has 0.2). Predictions are
-    the study's where it has a predictor, and otherwise those of a model over genes that is fitted to the trials so far.
+    made for a candidate, of which the one whose predicted figures add most to the front's hypervolume is kept.
+    Predictions are the study's where it has a predictor, and otherwise those of a model over genes that is fitted to
+    the trials so far. The paper's own way is `offspring=1, spread=False, mutation=0.5, depth_mutation=0` (its code has
+    a mutation of 0.2) with `initial` half of the trials; but for generations: parents are chosen anew for every child,
+    of all trials so far, no net is measured twice, and nets over a budget are parents where too few keep it.
 
     Attributes:
         initial: How many candidates come from cells. None: a tenth of the study's trials, each cell at least once, at
             most 1,000.
         parents: How many of the best trials have children. None: a twentieth of the study's trials, 10 to 100.
         crossover: Probability, per module, to take the second parent's.
-        mutation: Probability of a change per gene with two choices, such as a fusion; 0 changes none.
-        depth_mutation: The same for genes with more choices, such as depths.
+        mutation: Probability of a change per gene whose choices are no numbers, such as a fusion; 0 changes none.
+        depth_mutation: The same for genes of numbers, such as depths.
         spread: The number of changes is drawn between one gene and these shares, evenly on a logarithmic scale, so that
-            some children stay close; otherwise the probabilities hold as they stand.
+            some children stay close, and grows where children are known already; otherwise the probabilities hold as
+            they stand.
         offspring: Children that are made for one candidate; the best by prediction is kept.
         unscreened: Share of the candidates that are taken as they come, so that predictions cannot lock a search in.
 
@@ -111,17 +114,15 @@ class TopologySampler(Sampler):
 
     def _child(self, context: Context, pool: Sequence[Trial], rng: np.random.Generator) -> Proposal:
         table = gene_table(context)
-        first, second = (pool[int(rng.integers(len(pool)))] for _ in range(2))
+        first, second = (pool[index] for index in rng.permutation(len(pool))[[0, -1]].tolist())
         spec = context.space.crossover(first.spec, second.spec, rng, probability=self.crossover)
-        # Another attempt at a known key goes further.
-        further = 1 + 0.5 * context.attempt
-        switch, other = self.mutation, self.depth_mutation
+        switch, depth = self.mutation, self.depth_mutation
         if self.spread:
-            least = 1 / len(table)
-            share = min(1.0, float(np.exp(rng.uniform(np.log(least), 0.0))) * further)
-            switch, other = (max(least, rate * share) if rate else 0.0 for rate in (switch, other))
-        rates = {kind: min(1.0, rate * further) for kind, rate in mutation_rates(table, switch, other).items()}
-        spec = context.space.mutate(spec, rng, rates=rates)
+            share, least = rng.random(), 1 / len(table)
+            # Another attempt at a known key goes further.
+            further = 1 + 0.5 * context.attempt
+            switch, depth = (further * _between(least, rate, share) if rate else 0.0 for rate in (switch, depth))
+        spec = context.space.mutate(spec, rng, rates=mutation_rates(table, switch, depth))
         return Proposal(spec, vary_choices(context, (first, second), rng, crossover=0.25, mutation=0.1), "offspring")
 
     def _predicted(
@@ -144,6 +145,11 @@ class TopologySampler(Sampler):
             for guess, value in zip(guesses, model.predict(places).tolist(), strict=True):
                 guess.setdefault(name, value)
         return guesses
+
+
+def _between(least: float, most: float, share: float) -> float:
+    """Returns the value at a share, 0..1, of the way from `least` to `most` on a logarithmic scale."""
+    return float(least * (max(least, most) / least) ** share)
 
 
 def _parents(context: Context, count: int) -> list[Trial]:

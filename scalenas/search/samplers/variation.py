@@ -23,18 +23,18 @@ def gene_table(context: Context) -> tuple[Gene, ...]:
     return context.space.gene_table(context.space.settings(context.settings))
 
 
-def mutation_rates(table: Sequence[Gene], switch: float, other: float) -> dict[str, float]:
+def mutation_rates(table: Sequence[Gene], switch: float, depth: float) -> dict[str, float]:
     """Returns the probability of a change by kind of gene.
 
     Args:
         table: The genes.
-        switch: For kinds whose genes have two choices, such as a fusion that is there or not.
-        other: For kinds with more choices, such as depths.
+        switch: For kinds whose choices are no numbers, such as a fusion that is there or not.
+        depth: For kinds whose choices are numbers, such as depths.
     """
-    widest: dict[str, int] = {}
+    numeric: dict[str, bool] = {}
     for gene in table:
-        widest[gene.kind] = max(widest.get(gene.kind, 0), len(gene.choices))
-    return {kind: min(1.0, switch if choices <= 2 else other) for kind, choices in widest.items()}
+        numeric[gene.kind] = numeric.get(gene.kind, True) and gene.numeric
+    return {kind: min(1.0, depth if numbers else switch) for kind, numbers in numeric.items()}
 
 
 def cells(table: Sequence[Gene]) -> list[dict[str, float]]:

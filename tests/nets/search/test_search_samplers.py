@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from scalenas.registry import get_space
 from scalenas.search import (
     Candidate,
     Constraint,
@@ -22,6 +23,7 @@ from scalenas.search import (
     list_samplers,
     search,
 )
+from scalenas.search.samplers.variation import mutation_rates
 from scalenas.table.space import SPACE
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
@@ -129,14 +131,41 @@ def test_the_papers_own_evolution_can_be_had() -> None:
     rng = np.random.default_rng(0)
     assert all(plain.propose(context, rng).spec in parents for _ in range(50))
     # Depths come from a parent's modules; patterns of fusions, which have four choices here, change at their own rate.
+    pairs = {(trial.spec.genes["stage3.depth"], trial.spec.genes["stage3.fusion"]) for trial in study.trials}
     fixed = get_sampler("topology", initial=1, offspring=1, spread=False, mutation=0.5, depth_mutation=0)
     depths = {tuple(trial.spec.genes[f"stage{stage}.depth"] for stage in (2, 3, 4)) for trial in study.trials}
     seen = [fixed.propose(context, rng).spec.genes for _ in range(50)]
+    assert {(genes["stage3.depth"], genes["stage3.fusion"]) for genes in seen} - pairs
     for stage in (2, 3, 4):
         known = {depth[stage - 2] for depth in depths}
         assert {genes[f"stage{stage}.depth"] for genes in seen} <= known
     spread = get_sampler("topology", initial=1, offspring=1, mutation=0, depth_mutation=0, crossover=0)
     assert all(spread.propose(context, rng).spec in parents for _ in range(50))
+
+
+def test_aging_changes_one_gene_and_more_when_children_are_known() -> None:
+    study = ran("random")
+    parents = [trial.spec for trial in study.trials]
+
+    def changes(attempt: int) -> set[int]:
+        context = Context(SPACE, SETTINGS, INPUTS, {}, study.trials, study.goals, {}, 36, attempt=attempt, budget=60)
+        rng = np.random.default_rng(1)
+        found = set()
+        for _ in range(40):
+            child = get_sampler("aging", sample=36).propose(context, rng).spec
+            found.add(min(sum(child.genes[key] != parent.genes[key] for key in child.genes) for parent in parents))
+        return found
+
+    assert changes(0) <= {0, 1}
+    assert 1 in changes(0)
+    assert max(changes(30)) > 1
+
+
+def test_rates_of_mutation_go_by_what_choices_are() -> None:
+    whole = get_space("scalenas")
+    two = whole.gene_table(whole.settings({"width": 8, "depths": [1, 2]}))
+    assert mutation_rates(two, 0.5, 0.0) == {"depth": 0.0, "fuse": 0.5}
+    assert mutation_rates(SPACE.gene_table(SPACE.settings(SETTINGS)), 0.5, 0.0) == {"depth": 0.0, "fuse": 0.5}
 
 
 @pytest.mark.parametrize(
