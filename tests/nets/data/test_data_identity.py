@@ -19,6 +19,15 @@ def _digest(path: Path, *changes: str) -> str:
     return training_digest(open_dataset(path, changes=changes))
 
 
+def _swap(lists: Path, one: str, other: str) -> None:
+    """Lets two lists exchange their first pictures."""
+    files = [lists / f"{part}.txt" for part in (one, other)]
+    texts = [file.read_text() for file in files]
+    first, second = (text.splitlines()[1] for text in texts)
+    files[0].write_text(texts[0].replace(first, second))
+    files[1].write_text(texts[1].replace(second, first))
+
+
 def test_where_the_files_lie_and_what_is_left_out_changes_nothing(
     people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,12 +61,7 @@ def test_another_mask_is_other_data(streets: Path) -> None:
 def test_other_lists_and_other_shares_are_other_data(people: Path) -> None:
     before = _digest(people)
     assert _digest(people, "train=[{kind: coco, annotations: people.json, share: 0.5}]") != before
-    lists = people.parent / "splits" / "own"
-    fit, search = (lists / f"{part}.txt" for part in ("fit", "search"))
-    texts = fit.read_text(), search.read_text()
-    moved = [text.splitlines()[1] for text in texts]
-    fit.write_text(texts[0].replace(moved[0], moved[1]))
-    search.write_text(texts[1].replace(moved[1], moved[0]))
+    _swap(people.parent / "splits" / "own", "fit", "search")
     assert _digest(people) != before
 
 
@@ -74,11 +78,6 @@ def test_a_search_is_about_the_labels_and_lists_too(people: Path) -> None:
 
     before = identity()
     assert identity() == before
-    lists = people.parent / "splits" / "own"
-    calibrate, search = (lists / f"{part}.txt" for part in ("calibrate", "search"))
-    texts = calibrate.read_text(), search.read_text()
-    moved = [text.splitlines()[1] for text in texts]
-    calibrate.write_text(texts[0].replace(moved[0], moved[1]))
-    search.write_text(texts[1].replace(moved[1], moved[0]))
+    _swap(people.parent / "splits" / "own", "calibrate", "search")
     after = identity()
     assert {key for key in before if before[key] != after[key]} == {"labels"}
