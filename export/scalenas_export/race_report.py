@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STANDING_HEADS = ("sampler", "final", "95 % interval", "rank", "anytime", "95 % interval", "rank")
 DUEL_HEADS = ("against each other", "final", "won", "p", "anytime", "won", "p")
-_COLOURS = ("#1f6fb4", "#d1495b", "#2b8a3e", "#e07a1f", "#7048a8", "#5c6770")
+_COLOURS = ("#1f6fb4", "#d1495b", "#2b8a3e", "#e07a1f", "#7048a8", "#5c6770", "#b07d2b", "#17a2a2")
 
 
 def write_files(raced: Raced, found: Standings, folder: Path, *, note: Callable[[str], None]) -> list[Path]:
@@ -157,7 +157,7 @@ def _finals(axes: Axes, raced: Raced, colours: Mapping[str, str]) -> None:
         middle = float(finals.mean())
         errors = [[middle - float(low[0])], [float(high[0]) - middle]]
         axes.errorbar(place, middle, yerr=errors, fmt="D", color="black", markersize=4, capsize=4)
-    axes.set_xticks(range(len(raced.curves)), list(raced.curves))
+    axes.set_xticks(range(len(raced.curves)), list(raced.curves), rotation=30, ha="right")
     axes.set_xlim(-0.5, len(raced.curves) - 0.5)
     axes.set_title(f"after {raced.race.n_trials} candidates: seeds, mean, interval", fontsize=10)
     axes.grid(axis="y", alpha=0.25)
