@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from scalenas_export.calibration import NONE, SYNTHETIC, Calibration, batch_size, calibration_pictures
 from scalenas_export.folding import fold
 from scalenas_export.io_forms import output_name, raw_form
-from scalenas_export.ladder import REFERENCE, Floats, Ladder, golden_pictures, graph_outputs, torch_outputs
+from scalenas_export.ladder import REFERENCE, Floats, Ladder, Pictures, golden_pictures, graph_outputs, torch_outputs
 from scalenas_export.onnx_export import to_onnx
 from scalenas_export.packing import Net, Report, Wanted, check_wanted, export_settings, pack, tool_name
 from scalenas_export.recipes import check_output
@@ -97,14 +97,18 @@ def export_bundle(request: ExportRequest, *, progress: Callable[[str], None]) ->
         source = _prepare(request, progress)
     if request.weights is None:
         report.warnings.append("the weights are random: results mean nothing")
+
+    def reference(batch: Pictures) -> Floats:
+        return torch_outputs(source.net, batch, recipe)
+
     with report.timed("golden"):
-        pictures, outputs = golden_pictures(recipe, lambda batch: torch_outputs(source.net, batch, recipe))
+        pictures, outputs = golden_pictures(recipe, reference)
     ladder = Ladder(recipe, pictures, progress, request.failures)
     if source.supernet is not None:
         with report.timed("supernet"):
             records = _against_supernet(source, source.supernet, ladder, request, outputs)
             # Statistics decide how many pictures it takes until enough joints are clear.
-            ladder.pictures, outputs = golden_pictures(recipe, lambda batch: torch_outputs(source.net, batch, recipe))
+            ladder.pictures, outputs = golden_pictures(recipe, reference)
         source.records.update(records)
     raw = _graph(source.net, ladder, outputs, report)
     spec, calibration = request.spec, source.calibration

@@ -16,6 +16,7 @@ from scalenas.search import MeasureFailed
 from scalenas_export.search.meter import LatencyMeter, LatencyQuestion
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.targets import EngineConfig, Target
+from tests.child_processes import children_with
 from tests.contracts.conftest import TinyModels
 
 CONFIG = EngineConfig(Target.parse("onnxruntime:cpu/fp32"), threads=1)
@@ -30,14 +31,7 @@ def opened(models: TinyModels, folder: Path, *, timeout: float = 120.0) -> Itera
 
 
 def measuring_processes() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        try:
-            if "--serve" in child.cmdline():
-                found.append(child)
-        except psutil.Error:
-            continue
-    return found
+    return children_with("--serve")
 
 
 def signalled(number: signal.Signals) -> int:

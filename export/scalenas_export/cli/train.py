@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # What parts a run into sittings and changes no weight.
 _SITTING = re.compile(r"--resume$|--minutes(=|$)")
-
-
 _CPU_MEMORY = "DefaultCPUAllocator: "
 
 

@@ -81,10 +81,16 @@ def points(
 
 def interval_of(trial: Trial, plan: Plan, name: str) -> Interval | None:
     """Returns the 95 % interval of a figure, a share as per cent; None where its measure gave none."""
+    found = measured_interval(trial, name)
+    return None if found is None else (_scaled(plan, name, found[0]), _scaled(plan, name, found[1]))
+
+
+def measured_interval(trial: Trial, name: str) -> Interval | None:
+    """Returns the 95 % interval of a figure as it was measured; None where its measure gave none."""
     interval = trial.details.get(name, {}).get("interval")
     if not isinstance(interval, list | tuple) or len(interval) != 2:
         return None
-    low, high = (_scaled(plan, name, float(str(bound))) for bound in interval)
+    low, high = (float(str(bound)) for bound in interval)
     return low, high
 
 
@@ -103,8 +109,7 @@ def _row(trial: Trial, plan: Plan, space: SearchSpace, *, front: bool) -> Row:
     }
     for name in plan.columns:
         details = trial.details.get(name, {})
-        interval = details.get("interval")
-        low, high = interval if isinstance(interval, list | tuple) and len(interval) == 2 else (None, None)
+        low, high = measured_interval(trial, name) or (None, None)
         row |= {name: trial.values.get(name), f"{name}.low": low, f"{name}.high": high}
         row |= {f"{name}.{key}": details[key] for key in _DETAILS if key in details}
     row["seconds"] = round(sum(trial.seconds.values()), 3)

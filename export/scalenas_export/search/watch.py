@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scalenas.search import Study, Trial
+from scalenas_export.search.rows import measured_interval
 from scalenas_export.search.setup import Frame
 from scalenas_export.search.view import View
 from scalenas_runtime.errors import UserError
@@ -78,8 +79,8 @@ class Watch:
 def _breaks_clearly(trial: Trial, limits: Mapping[str, float]) -> bool:
     """Returns whether a figure's 95 % interval lies over its limit as a whole; the figure, where it has none."""
     for name, upper in limits.items():
-        interval = trial.details.get(name, {}).get("interval")
-        low = interval[0] if isinstance(interval, list | tuple) else trial.values.get(name)
-        if isinstance(low, int | float) and low > upper:
+        interval = measured_interval(trial, name)
+        low = trial.values.get(name) if interval is None else interval[0]
+        if low is not None and low > upper:
             return True
     return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from scalenas_runtime.readers import KeypointData, PairData
 from scalenas_runtime.segmentation import Segmenter
 from scalenas_runtime.targets import EngineConfig, Target
 from scalenas_runtime.tasks import PoseRecipe, Recipe, SegmentationRecipe
+from tests.child_processes import children_with
 from tests.export.test_weights_by_name import small_weights
 
 CONFIG = EngineConfig(Target.parse("onnxruntime:cpu/fp32"), threads=1)
@@ -82,12 +82,7 @@ def test_streets_are_judged_as_one_by_one(tmp_path: Path) -> None:
 
 
 def judging_processes() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            if "scalenas_export.search.judging_server" in child.cmdline():
-                found.append(child)
-    return found
+    return children_with("scalenas_export.search.judging_server")
 
 
 def test_a_judging_process_that_dies_is_replaced_once(tmp_path: Path) -> None:
