@@ -11,13 +11,16 @@ part through the engine. The baseline is the better of HRNet's pattern inside th
 alone (`--alone`). A found net that was tuned on the training data (`--tuned`) has a row of its own, with the latency of
 its like out of the supernet, whose engine has the same layers. A net counts as equal where the 95 % lower bound of its
 difference (paired bootstrap over pictures) is at least -0.5 points, and as found where it also takes at most 1/1.3 of
-the baseline's latency.
+the baseline's latency. Where the search had genes of deployment, such as the input size, the baseline is deployed as
+the supernet is, and HRNet's pattern has a row at each of their other values, so that what is owed to the net and what
+to its size can be told apart.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,14 +33,17 @@ from benchmarks.live_search import RESULTS, Subject, instruments, subject_of
 from scalenas.data.dataset import open_dataset
 from scalenas.inheriting import inherit
 from scalenas.search import Study, Trial
-from scalenas.spec import SubnetSpec
+from scalenas.search.candidates import Candidate
+from scalenas.static import StaticNet
 from scalenas.training.judge import judge_of
 from scalenas.transferred_statistics import rule_for, statistics_by
 from scalenas.weights import Weights, load_weights
 from scalenas_export.search.accuracy import judging_config
 from scalenas_export.search.data import DataSource
+from scalenas_export.search.deployment import PRECISION, SIZE, chosen_config, deployed, parse_size
+from scalenas_export.search.evaluator import inherited_net
 from scalenas_export.search.finalists import Entry, confirm
-from scalenas_export.search.judging import prepare
+from scalenas_export.search.judging import Prepared, prepare
 from scalenas_export.search.meter import LatencyQuestion
 from scalenas_export.search.request import Finalist, SearchRequest
 from scalenas_export.search.run import headlines_of, run_search
@@ -49,6 +55,7 @@ from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.metrics.counts import Counts, difference
 from scalenas_runtime.targets import EngineConfig, Target
+from scalenas_runtime.tasks import Recipe
 
 SPEEDUP, SLACK = 1.3, -0.005
 ALONE, TUNED = "trained alone", " tuned"
@@ -60,6 +67,7 @@ class Found:
 
     Attributes:
         nets: Its best nets, best first.
+        choices: The genes of deployment with their values, those of the supernet itself first.
         budget: In milliseconds, on the search's own scale.
         config: Its engine.
         headlines: That scale: milliseconds of the reference by target.
@@ -67,32 +75,42 @@ class Found:
         calibration: Pictures that BN statistics came from.
     """
 
-    nets: tuple[SubnetSpec, ...]
+    nets: tuple[Candidate, ...]
+    choices: Mapping[str, Sequence[str]]
     budget: float
     config: EngineConfig
     headlines: Mapping[str, float]
     limit: int | None
     calibration: int
 
+    @property
+    def deployments(self) -> list[dict[str, str]]:
+        """Every combination of the genes' values, the supernet's own first; one without any is empty."""
+        return [dict(zip(self.choices, values, strict=True)) for values in itertools.product(*self.choices.values())]
 
-def read_search(folder: Path, top: int) -> Found:
+
+def read_search(folder: Path, top: int, recipe: Recipe) -> Found:
     """Returns the best nets of a search under a budget that no name stands for.
 
     Raises:
-        UserError: there is no study, or it had several targets, genes of deployment, or no budget.
+        UserError: there is no study, it had several targets or no budget, or its first size is not the supernet's.
     """
     study = Study.open(folder / "study.db")
     head, trials = study.head, study.trials
     headlines = headlines_of(study)
     study.close()
     targets = head.identity["target"]
-    if not isinstance(targets, list) or len(targets) != 1 or head.choices or "latency" not in study.limits:
-        raise UserError(f"{folder} holds a search with several targets, deployment genes or no budget")
+    if not isinstance(targets, list) or len(targets) != 1 or "latency" not in study.limits:
+        raise UserError(f"{folder} holds a search with several targets or no budget")
+    own = f"{recipe.height}x{recipe.width}"
+    if head.choices.get(SIZE, [own])[0] != own:
+        raise UserError(f"{folder} searched other sizes first than {own}, at which HRNet's pattern is the baseline")
     done = [trial for trial in trials if trial.state == "complete" and trial.origin != "enqueued"]
     best = sorted(done, key=lambda trial: -trial.values["accuracy"])[:top]
     data: Any = head.identity["data"]
     return Found(
-        tuple(trial.spec for trial in best),
+        tuple(trial.candidate for trial in best),
+        head.choices,
         study.limits["latency"],
         EngineConfig.from_json(targets[0]),
         headlines,
@@ -112,7 +130,7 @@ class Counted(LineView):
         self.drawn += trial.state == "complete" and trial.origin != "enqueued"
 
 
-def best_random(arguments: argparse.Namespace, found: Found) -> SubnetSpec | None:
+def best_random(arguments: argparse.Namespace, found: Found) -> Candidate | None:
     """Returns the best of so many nets drawn under the budget of the search, by accuracy on the `search` part.
 
     Raises:
@@ -134,16 +152,18 @@ def best_random(arguments: argparse.Namespace, found: Found) -> SubnetSpec | Non
             limit=found.limit,
             calibration=found.calibration,
             headlines=found.headlines,
+            precisions=tuple(found.choices.get(PRECISION, ())),
+            sizes=tuple(parse_size(text) for text in found.choices.get(SIZE, ())),
         )
         view = Counted(print)
         result = run_search(request, view=view, stop=lambda: view.drawn >= arguments.random)
         drawn = [each for each in result.study.trials if each.state == "complete" and each.origin != "enqueued"]
         result.study.close()
-    return max(drawn, key=lambda trial: trial.values["accuracy"]).spec if drawn else None
+    return max(drawn, key=lambda trial: trial.values["accuracy"]).candidate if drawn else None
 
 
 def latencies(
-    subject: Subject, found: Found, nets: Mapping[str, SubnetSpec], source: DataSource, grade: str
+    subject: Subject, found: Found, nets: Mapping[str, Candidate], source: DataSource, grade: str
 ) -> dict[str, Finalist]:
     """Returns all nets measured in fresh processes, in turns.
 
@@ -153,10 +173,10 @@ def latencies(
     with TemporaryDirectory(prefix="scalenas-bench-") as place:
         entries = []
         with instruments(subject, found.config, source=source) as (evaluator, _, _):
-            for number, (name, spec) in enumerate(nets.items()):
+            for number, (name, net) in enumerate(nets.items()):
                 path = Path(place) / f"{number}.onnx"
-                recipe = evaluator.write_graph(spec, {}, path)
-                trial = Trial(subject.candidate(spec), "complete", {}, {}, "benchmark", {})
+                recipe = evaluator.write_graph(net.spec, net.choices, path)
+                trial = Trial(net, "complete", {}, {}, "benchmark", {})
                 entries.append(Entry(name, trial, found.config, path, recipe))
         lost: list[str] = []
         done = confirm(entries, LatencyQuestion(), budget=found.budget, grade=grade, lost=lost)
@@ -165,57 +185,101 @@ def latencies(
     return {each.label: each for each in done}
 
 
+class OfficialJudge:
+    """Judges nets on the official part through the engine, each at its own deployment."""
+
+    def __init__(self, arguments: argparse.Namespace, subject: Subject, config: EngineConfig) -> None:
+        """Takes the part and the engine, before a net's own precision."""
+        self._arguments, self._subject, self._config = arguments, subject, config
+        self._dataset = open_dataset(arguments.data, root=arguments.data_root)
+        self._ready: dict[Recipe, tuple[Prepared, Callable[[StaticNet], None]]] = {}
+
+    def inside(self, net: Candidate) -> Evaluation:
+        """Returns the accuracy of a net of the supernet, with BN statistics set at its size."""
+        subject = self._subject
+        of = deployed(subject.space, subject.recipe, net.spec, net.choices)
+        static = inherited_net(subject.weights, subject.space, of.spec)
+        self._at(of.recipe)[1](static)
+        return self._judged(static, of.recipe, net.choices)
+
+    def alone(self, weights: Weights, choices: Mapping[str, str]) -> Evaluation:
+        """Returns the accuracy of a net with weights of its own, as it is."""
+        assert weights.spec is not None
+        subject = self._subject
+        of = deployed(subject.space, subject.recipe, weights.spec, choices)
+        return self._judged(inherit(weights, of.spec), of.recipe, choices)
+
+    def _judged(self, net: StaticNet, recipe: Recipe, choices: Mapping[str, str]) -> Evaluation:
+        config = judging_config(chosen_config(self._config, choices), recipe)
+        return accuracy(net, recipe, self._at(recipe)[0], config)
+
+    def _at(self, recipe: Recipe) -> tuple[Prepared, Callable[[StaticNet], None]]:
+        if recipe not in self._ready:
+            arguments, subject = self._arguments, self._subject
+            count, device = arguments.calibration, torch.device("cpu")
+            judge = judge_of(self._dataset, recipe, arguments.part, calibration=count, device=device)
+            prepared = prepare(recipe, judge.data, metric=None, limit=arguments.limit)
+            rule = rule_for(subject.weights)
+            self._ready[recipe] = (
+                prepared,
+                statistics_by(rule, subject.weights, subject.space, judge.recalibrate),
+            )
+        return self._ready[recipe]
+
+
 def accuracies(
-    arguments: argparse.Namespace, subject: Subject, found: Found, nets: Mapping[str, SubnetSpec]
+    arguments: argparse.Namespace, subject: Subject, found: Found, nets: Mapping[str, Candidate]
 ) -> dict[str, Evaluation]:
     """Returns the accuracy of all nets on the official part, and of the one trained alone as `ALONE`."""
-    dataset = open_dataset(arguments.data, root=arguments.data_root)
-    statistics = judge_of(
-        dataset, subject.recipe, arguments.part, calibration=arguments.calibration, device=torch.device("cpu")
-    )
-    prepared = prepare(subject.recipe, statistics.data, metric=None, limit=arguments.limit)
-    config = judging_config(found.config, subject.recipe)
+    judge = OfficialJudge(arguments, subject, found.config)
     done = {}
-    set_statistics = statistics_by(rule_for(subject.weights), subject.weights, subject.space, statistics.recalibrate)
-    for name, spec in nets.items():
-        net = inherit(subject.weights, spec)
-        set_statistics(net)
-        done[name] = accuracy(net, subject.recipe, prepared, config)
+    for name, net in nets.items():
+        done[name] = judge.inside(net)
         print(f"{name}: {100 * done[name].value:.2f} %", flush=True)
     if arguments.alone is not None:
         alone = load_weights(arguments.alone)
         if alone.spec is None:
             raise UserError(f"{arguments.alone} holds a supernet; --alone is one net trained alone")
-        if alone.recipe != subject.recipe or not _is_net(subject, alone.spec, subject.reference):
+        if alone.recipe != subject.recipe or not _is_net(subject, alone, subject.candidate(subject.reference)):
             raise UserError(
                 f"{arguments.alone} is not HRNet's pattern of this supernet, with its recipe, trained alone"
             )
-        done[ALONE] = accuracy(inherit(alone, alone.spec), subject.recipe, prepared, config)
+        for number, choices in enumerate(found.deployments):
+            done[_at(ALONE, choices if number else {})] = judge.alone(alone, choices)
     for path in arguments.tuned:
         tuned = load_weights(path)
         name = _found_name(subject, nets, tuned, path)
-        assert tuned.spec is not None
-        done[f"{name}{TUNED}"] = accuracy(inherit(tuned, tuned.spec), subject.recipe, prepared, config)
+        done[f"{name}{TUNED}"] = judge.alone(tuned, nets[name].choices)
     return done
 
 
-def _is_net(subject: Subject, own: SubnetSpec, spec: SubnetSpec) -> bool:
-    """Returns whether a net on its own computes what a net of the supernet does, at the supernet's size."""
-    sized = subject.space.adapt(own, settings={}, size=(subject.recipe.height, subject.recipe.width))
-    return subject.space.live(sized).digest == subject.space.live(spec).digest
+def _at(name: str, choices: Mapping[str, str]) -> str:
+    return " ".join([name, *(f"{key}={value}" for key, value in choices.items())])
 
 
-def _found_name(subject: Subject, nets: Mapping[str, SubnetSpec], tuned: Weights, path: Path) -> str:
-    if tuned.spec is None or tuned.recipe != subject.recipe:
-        raise UserError(f"{path} holds no single net with the supernet's recipe")
-    for name, spec in nets.items():
-        if name.startswith("found") and _is_net(subject, tuned.spec, spec):
+def _is_net(subject: Subject, own: Weights, net: Candidate) -> bool:
+    """Returns whether a net on its own, at the size it was trained for, computes what a deployed candidate does."""
+    assert own.spec is not None
+    of = deployed(subject.space, subject.recipe, net.spec, net.choices)
+    if own.recipe != of.recipe:
+        return False
+    sized = subject.space.adapt(own.spec, settings={}, size=(of.recipe.height, of.recipe.width))
+    return subject.space.live(sized).digest == subject.space.live(of.spec).digest
+
+
+def _found_name(subject: Subject, nets: Mapping[str, Candidate], tuned: Weights, path: Path) -> str:
+    if tuned.spec is None or tuned.recipe is None:
+        raise UserError(f"{path} holds no single net with a recipe")
+    for name, net in nets.items():
+        if name.startswith("found") and _is_net(subject, tuned, net):
             return name
-    raise UserError(f"{path} holds a net that is not among the best of the search; a larger --top may have it")
+    raise UserError(
+        f"{path} holds a net, or one of a recipe, that is not among the best of the search; a larger --top may have it"
+    )
 
 
 def compared(
-    nets: Mapping[str, SubnetSpec], times: Mapping[str, Finalist], done: Mapping[str, Evaluation], hrnet: str
+    nets: Mapping[str, Candidate], times: Mapping[str, Finalist], done: Mapping[str, Evaluation], hrnet: str
 ) -> dict[str, Any]:
     """Returns one row a net against the baseline, and whether a found one is as good and fast enough."""
     rivals = [hrnet, *([ALONE] if ALONE in done else [])]
@@ -223,7 +287,7 @@ def compared(
     rows = []
     for name in done:
         # Trained alone, tuned or inside, it is the same net and the same engine.
-        measured = hrnet if name == ALONE else name.removesuffix(TUNED)
+        measured = name.removesuffix(TUNED).replace(ALONE, hrnet)
         place = times[measured]
         ratio = times[hrnet].value / place.value
         gap = difference(_counts(done[name]), _counts(done[baseline]))
@@ -231,6 +295,7 @@ def compared(
             {
                 "net": name,
                 "spec_digest": nets[measured].digest,
+                "choices": dict(nets[measured].choices),
                 "accuracy": done[name].value,
                 "interval": list(done[name].interval or ()),
                 "difference": list(gap),
@@ -265,7 +330,7 @@ def shown(found: Mapping[str, Any]) -> str:
     for row in found["rows"]:
         gap, low, high = (100 * value for value in row["difference"])
         lines.append(
-            f"{row['net']:16} {100 * row['accuracy']:6.2f} % ({gap:+.2f}, 95 % {low:+.2f} to {high:+.2f}), "
+            f"{row['net']:32} {100 * row['accuracy']:6.2f} % ({gap:+.2f}, 95 % {low:+.2f} to {high:+.2f}), "
             f"{row['median_ms']:.2f} ms, {row['speedup']:.2f} times as fast"
         )
     lines.append(f"equal and at least {SPEEDUP} times as fast: {', '.join(found['won']) or 'none'}")
@@ -292,20 +357,23 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         subject = subject_of(arguments.weights, (0, 0))
-        found = read_search(arguments.search, arguments.top)
+        found = read_search(arguments.search, arguments.top, subject.recipe)
         if arguments.target:
             if arguments.random:
                 raise UserError("the budget is the search engine's: give --random 0 with --target")
             found = replace(found, config=EngineConfig(Target.parse(arguments.target)))
-        nets = dict(subject.members)
-        nets |= {f"found {number}": spec for number, spec in enumerate(found.nets, start=1)}
+        first, *others = found.deployments
+        nets = {name: subject.candidate(spec, first) for name, spec in subject.members.items()}
+        hrnet = next(iter(nets))
+        nets |= {_at(hrnet, choices): subject.candidate(subject.reference, choices) for choices in others}
+        nets |= {f"found {number}": net for number, net in enumerate(found.nets, start=1)}
         drawn = best_random(arguments, found) if arguments.random else None
         if drawn is not None:
             nets[f"best of {arguments.random} drawn"] = drawn
         source = DataSource(description=arguments.data, root=arguments.data_root)
         times = latencies(subject, found, nets, source, arguments.grade)
         done = accuracies(arguments, subject, found, nets)
-        result = compared(nets, times, done, next(iter(subject.members)))
+        result = compared(nets, times, done, hrnet)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
     record: dict[str, Json] = {

@@ -43,9 +43,9 @@ class Subject:
         """HRNet's pattern."""
         return next(iter(self.members.values()))
 
-    def candidate(self, spec: SubnetSpec) -> Candidate:
-        """Returns a spec as the candidate of no study."""
-        return make_candidate(self.space, 0, spec, {}, identity="benchmark")
+    def candidate(self, spec: SubnetSpec, choices: Mapping[str, str] | None = None) -> Candidate:
+        """Returns a spec, with its choices of deployment, as the candidate of no study."""
+        return make_candidate(self.space, 0, spec, choices or {}, identity="benchmark")
 
 
 def subject_of(text: str, size: tuple[int, int]) -> Subject:

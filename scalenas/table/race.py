@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from scalenas.search.options import SearchOptions
 from scalenas.search.pareto import dominates, hypervolume
@@ -174,5 +175,11 @@ def _curves(tasks: Sequence[tuple[Race, str, int]], jobs: int) -> Iterator[Curve
         yield from (run_once(*task) for task in tasks)
         return
     races, labels, seeds = zip(*tasks, strict=True)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_keep_to_one_thread) as pool:
         yield from pool.map(run_once, races, labels, seeds)
+
+
+def _keep_to_one_thread() -> None:
+    # Matrices of predictors are too small for threads, and the threads of several processes wait for each other's cores.
+    # Unlike threadpoolctl's own function, this one comes with NumPy, whose threads it is to find.
+    threadpool_limits(1)
