@@ -6,14 +6,14 @@
 
 Takes the best `--top` nets of a finished search under a budget, and measures them in fresh processes in turns with the
 nets of the supernet that go by a name (HRNet's pattern, uniform depths, the smallest) and the best of `--random` nets
-drawn under the same budget and judged on the `search` part, as the search did. All of them are judged on the official
-part through the engine. The baseline is the better of HRNet's pattern inside the supernet and the same net trained
-alone (`--alone`). A found net that was tuned on the training data (`--tuned`) has a row of its own, with the latency of
-its like out of the supernet, whose engine has the same layers. A net counts as equal where the 95 % lower bound of its
-difference (paired bootstrap over pictures) is at least -0.5 points, and as found where it also takes at most 1/1.3 of
-the baseline's latency. Where the search had genes of deployment, such as the input size, the baseline is deployed as
-the supernet is, and HRNet's pattern has a row at each of their other values, so that what is owed to the net and what
-to its size can be told apart.
+drawn under the same budget and judged on the `search` part, as the search did; where none of 20 times so many keeps it,
+the fastest. All of them are judged on the official part through the engine. The baseline is the better of HRNet's
+pattern inside the supernet and the same net trained alone (`--alone`). A found net that was tuned on the training data
+(`--tuned`) has a row of its own, with the latency of its like out of the supernet, whose engine has the same layers. A
+net counts as equal where the 95 % lower bound of its difference (paired bootstrap over pictures) is at least -0.5
+points, and as found where it also takes at most 1/1.3 of the baseline's latency. Where the search had genes of
+deployment, such as the input size, the baseline is deployed as the supernet is, and HRNet's pattern has a row at each
+of their other values, so that what is owed to the net and what to its size can be told apart.
 """
 
 from __future__ import annotations
@@ -130,11 +130,25 @@ class Counted(LineView):
         self.drawn += trial.state == "complete" and trial.origin != "enqueued"
 
 
-def best_random(arguments: argparse.Namespace, found: Found) -> Candidate | None:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The best of the nets that were drawn, and how many kept the budget; where none did, the fastest."""
+
+    best: Candidate
+    count: int
+    kept: int
+
+    @property
+    def name(self) -> str:
+        """What its row is called."""
+        return f"best of {self.kept} drawn" if self.kept else f"fastest of {self.count} drawn"
+
+
+def best_random(arguments: argparse.Namespace, found: Found) -> Drawn:
     """Returns the best of so many nets drawn under the budget of the search, by accuracy on the `search` part.
 
     Raises:
-        UserError: the search left no scale, so that its budget means nothing here.
+        UserError: the search left no scale, so that its budget means nothing here, or no net could be measured.
     """
     if not found.headlines:
         raise UserError(f"{arguments.search} has no scale of its latencies; search again, or give --random 0")
@@ -157,9 +171,17 @@ def best_random(arguments: argparse.Namespace, found: Found) -> Candidate | None
         )
         view = Counted(print)
         result = run_search(request, view=view, stop=lambda: view.drawn >= arguments.random)
-        drawn = [each for each in result.study.trials if each.state == "complete" and each.origin != "enqueued"]
+        drawn = [each for each in result.study.trials if "latency" in each.values and each.origin != "enqueued"]
         result.study.close()
-    return max(drawn, key=lambda trial: trial.values["accuracy"]).candidate if drawn else None
+    kept = [trial for trial in drawn if trial.state == "complete"]
+    if not drawn:
+        raise UserError("no drawn net could be measured")
+    best = (
+        max(kept, key=lambda trial: trial.values["accuracy"])
+        if kept
+        else min(drawn, key=lambda trial: trial.values["latency"])
+    )
+    return Drawn(best.candidate, len(drawn), len(kept))
 
 
 def latencies(
@@ -192,7 +214,7 @@ class OfficialJudge:
         """Takes the part and the engine, before a net's own precision."""
         self._arguments, self._subject, self._config = arguments, subject, config
         self._dataset = open_dataset(arguments.data, root=arguments.data_root)
-        self._ready: dict[Recipe, tuple[Prepared, Callable[[StaticNet], None]]] = {}
+        self._ready: dict[Recipe, tuple[Prepared, Callable[[StaticNet], object]]] = {}
 
     def inside(self, net: Candidate) -> Evaluation:
         """Returns the accuracy of a net of the supernet, with BN statistics set at its size."""
@@ -213,7 +235,7 @@ class OfficialJudge:
         config = judging_config(chosen_config(self._config, choices), recipe)
         return accuracy(net, recipe, self._at(recipe)[0], config)
 
-    def _at(self, recipe: Recipe) -> tuple[Prepared, Callable[[StaticNet], None]]:
+    def _at(self, recipe: Recipe) -> tuple[Prepared, Callable[[StaticNet], object]]:
         if recipe not in self._ready:
             arguments, subject = self._arguments, self._subject
             count, device = arguments.calibration, torch.device("cpu")
@@ -369,7 +391,7 @@ def main() -> None:
         nets |= {f"found {number}": net for number, net in enumerate(found.nets, start=1)}
         drawn = best_random(arguments, found) if arguments.random else None
         if drawn is not None:
-            nets[f"best of {arguments.random} drawn"] = drawn
+            nets[drawn.name] = drawn.best
         source = DataSource(description=arguments.data, root=arguments.data_root)
         times = latencies(subject, found, nets, source, arguments.grade)
         done = accuracies(arguments, subject, found, nets)
@@ -384,6 +406,7 @@ def main() -> None:
         "target": str(found.config.target),
         "budget_ms": found.budget,
         "grade": arguments.grade,
+        "random": None if drawn is None else {"drawn": drawn.count, "kept": drawn.kept},
         **result,
         "machine": fingerprint(),
     }

@@ -45,7 +45,9 @@ class DemoRequest:
         seconds: How long the search may take.
         n_trials: Candidates, None for as many as there is time for.
         latency_ms: Budget, None for the member's latency times `BUDGET_SHARE`.
-        limit: Judge candidates on the first so many drawn pictures.
+        data: A `data.yaml` whose splits `calibrate` and `search` candidates are judged on; None for drawn pictures.
+        data_root: Folder that its paths start at, in place of its own.
+        limit: Judge candidates on the first so many pictures.
         pictures: Pictures of the user's that both nets also run on.
         final_grade: How thoroughly the winner and the members are measured at the end.
     """
@@ -57,6 +59,8 @@ class DemoRequest:
     seconds: float = 150.0
     n_trials: int | None = None
     latency_ms: float | None = None
+    data: str | None = None
+    data_root: str | None = None
     limit: int | None = None
     pictures: tuple[Path, ...] = ()
     final_grade: str = "report"
@@ -82,6 +86,7 @@ class DemoResult:
         files: Bundles and overlays, by what they are.
         missed: Why nothing meets the budget; empty where something does.
         differing: Nets whose engine does not agree with the golden pictures.
+        stopped: The user ended the search, so that no winner was confirmed.
     """
 
     rows: tuple[tuple[str, ...], ...]
@@ -89,6 +94,7 @@ class DemoResult:
     files: dict[str, Path]
     missed: str
     differing: tuple[str, ...] = ()
+    stopped: bool = False
 
     def to_json(self) -> dict[str, Json]:
         """Returns the result as JSON values."""
@@ -117,6 +123,8 @@ def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoR
 
     check_folder(request.folder)
     asked_ms = request.latency_ms
+    if request.data is None and request.data_root is not None:
+        raise UserError("--data-root goes with --data; without it pictures are drawn")
     if asked_ms is not None and not (isfinite(asked_ms) and asked_ms > 0):
         raise UserError(f"the budget must be a finite number of milliseconds above 0, got {asked_ms}")
     target = request.target or usable_target(view.note)
@@ -159,7 +167,8 @@ def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoR
         row = _street(request, (request.street, street), config, files, view)
         rows.append(row)
         differing += [row[0]] if row[-1] == DIFFERS else []
-    return DemoResult(tuple(rows), sentences, files, missed, tuple(dict.fromkeys(differing)))
+    stopped = result.ended == "stopped"
+    return DemoResult(tuple(rows), sentences, files, missed, tuple(dict.fromkeys(differing)), stopped)
 
 
 def _shown(task: str, request: DemoRequest) -> dict[str, Picture]:
@@ -217,6 +226,7 @@ def _search(
     view: View,
     stop: Callable[[], bool],
 ) -> tuple[SearchRequest, SearchResult]:
+    from scalenas_export.search.data import DataSource
     from scalenas_export.search.request import SearchRequest
     from scalenas_export.search.run import run_search
     from scalenas_runtime.files import new_directory
@@ -232,6 +242,7 @@ def _search(
         latency_ms=latencies[1],
         headlines={str(config.target): latencies[0]},
         promise=request.latency_ms is not None,
+        data=DataSource(description=request.data, root=request.data_root),
         limit=request.limit,
         n_trials=request.n_trials,
         timeout=request.seconds,

@@ -9,6 +9,10 @@ from types import FrameType, TracebackType
 AFTER_CANDIDATE = "stopping after the candidate in flight; once more ends at once (only that candidate is lost)"
 
 
+# Exit code of a job that a signal ended, cleanly or not, so that `search ... && deploy` does not go on.
+INTERRUPTED = 130
+
+
 class Interrupts:
     """Catches Ctrl-C and SIGTERM while it is entered; call it to learn whether one came.
 

@@ -185,6 +185,8 @@ class DatabaseLedger(Ledger):
         # The worker that makes a study writes its head a moment later, unless it is killed in between.
         found = None if created else _waited(stored, _ADOPT_AFTER if self._is_empty() else 0.0)
         if found is None:
+            if head is None and self._is_empty():
+                raise NoStudy(f"study {self._place} is empty: who made it was killed before its first candidate")
             if head is None or not self._is_empty():
                 raise UserError(
                     f"study {self._place} was not made by this program; give the search another name (--study-name)"

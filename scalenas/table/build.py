@@ -91,12 +91,14 @@ def assembled(
     scales = {f"{entry.target} at {entry.headline} ms, {sorted(entry.run.items())}" for entry in latencies}
     if len(scales) > len({entry.target for entry in latencies}):
         raise UserError(f"the latencies are of several runs (weights, reference, device): {'; '.join(sorted(scales))}")
+    own = {spec.digest for spec in nets}
+    parts = (nets, [spec for spec in full if spec.digest not in own])
     columns, fits = [], []
     for column, figures in [*_latency_columns(nets, latencies), *_accuracy_columns(nets, accuracies)]:
         columns.append(column)
-        known = [(spec, figures[spec.digest]) for spec in (*nets, *full) if spec.digest in figures]
-        if any(spec.digest in figures for spec in full):
-            fits.append(fit_column(column, known))
+        inside, outside = ([(spec, figures[spec.digest]) for spec in some if spec.digest in figures] for some in parts)
+        if outside:
+            fits.append(fit_column(column, inside, outside))
     return _record(settings, size, columns, fits, about or {})
 
 

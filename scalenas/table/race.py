@@ -170,16 +170,19 @@ def sampler_name(label: str) -> str:
     return label.partition("#")[0]
 
 
+def keep_to_one_thread() -> None:
+    """Keeps the linear algebra of this process to one thread, for processes that share the cores.
+
+    Matrices of predictors are too small for threads, and threads of several processes wait for each other's cores.
+    Unlike threadpoolctl's own function, this one comes with NumPy, whose threads it is to find.
+    """
+    threadpool_limits(1)
+
+
 def _curves(tasks: Sequence[tuple[Race, str, int]], jobs: int) -> Iterator[Curves]:
     if jobs <= 1:
         yield from (run_once(*task) for task in tasks)
         return
     races, labels, seeds = zip(*tasks, strict=True)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_keep_to_one_thread) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=keep_to_one_thread) as pool:
         yield from pool.map(run_once, races, labels, seeds)
-
-
-def _keep_to_one_thread() -> None:
-    # Matrices of predictors are too small for threads, and the threads of several processes wait for each other's cores.
-    # Unlike threadpoolctl's own function, this one comes with NumPy, whose threads it is to find.
-    threadpool_limits(1)

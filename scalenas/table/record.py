@@ -50,10 +50,11 @@ class Fit(Record, frozen=True):
         features: Which features: `blocks` or `genes` (`scalenas.table.surrogate`).
         intercept: Of the model.
         weights: By feature; features that are not here weigh nothing.
-        count: Nets that the model was fitted to.
-        mape: Mean relative error on held-out nets, 0.05 is five percent.
-        rmse: Root mean squared error on held-out nets, in the column's unit.
-        tau: Kendall's tau on held-out nets.
+        count: Nets that the model was fitted to, the table's members among them.
+        held_out: Nets of the whole space, no members, whose errors follow: each was guessed by a fit without it.
+        mape: Their mean relative error, 0.05 is five percent.
+        rmse: Their root mean squared error, in the column's unit.
+        tau: Kendall's tau of their guesses.
     """
 
     column: str
@@ -61,6 +62,7 @@ class Fit(Record, frozen=True):
     intercept: float
     weights: dict[str, float]
     count: int
+    held_out: int
     mape: float
     rmse: float
     tau: float

@@ -20,6 +20,8 @@ from scalenas_runtime.errors import UserError
 Array = NDArray[np.float64]
 
 FOLDS = 5
+# Fewer nets of the whole space say too little of how wrong a surrogate is there.
+LEAST = 2 * FOLDS
 # Of the largest eigenvalue of the standardised features; which one is chosen by leaving one out.
 STRENGTHS = tuple(10.0**exponent for exponent in np.arange(-6.0, 1.5, 0.5))
 
@@ -40,30 +42,41 @@ def gene_features(spec: SubnetSpec) -> dict[str, float]:
     return found
 
 
-def fit_column(column: Column, nets: Sequence[tuple[SubnetSpec, float]]) -> Fit:
-    """Returns a surrogate of a column, with its error on five folds that it was not fitted to.
+def fit_column(
+    column: Column, members: Sequence[tuple[SubnetSpec, float]], others: Sequence[tuple[SubnetSpec, float]]
+) -> Fit:
+    """Returns a surrogate of a column for nets that are no members of the table.
+
+    Its error is that of five folds of `others`, each guessed by a fit to the members and the other four: members are
+    looked up, so how well they are guessed says nothing of what the surrogate is asked for.
 
     Args:
         column: What is explained; a latency by its blocks, an accuracy by its genes.
-        nets: Specs of the whole space with their figures.
+        members: Specs of the table's own nets with their figures.
+        others: Random specs of the whole space with their figures.
 
     Raises:
-        UserError: too few nets.
+        UserError: too few others.
     """
-    if len(nets) < 4 * FOLDS:
-        raise UserError(f"a surrogate of {column.name!r} needs at least {4 * FOLDS} nets, got {len(nets)}")
+    if len(others) < LEAST:
+        raise UserError(
+            f"a surrogate of {column.name!r} needs at least {LEAST} nets of the whole space, got {len(others)}"
+        )
+    nets = [*members, *others]
     kind = "blocks" if column.kind == "latency" else "genes"
     rows = [_features(kind, spec) for spec, _ in nets]
     names = sorted({name for row in rows for name in row})
     table = np.array([[row.get(name, 0.0) for name in names] for row in rows])
     values = np.array([value for _, value in nets])
     guessed = np.empty(len(values))
-    folds = np.random.default_rng(0).permutation(len(values)) % FOLDS
+    folds = np.full(len(values), FOLDS)
+    folds[len(members) :] = np.random.default_rng(0).permutation(len(others)) % FOLDS
     for fold in range(FOLDS):
         intercept, weights = _ridge(table[folds != fold], values[folds != fold])
         guessed[folds == fold] = intercept + table[folds == fold] @ weights
     intercept, weights = _ridge(table, values)
-    errors = score(list(zip(guessed.tolist(), values.tolist(), strict=True)))
+    guessed, true = guessed[len(members) :], values[len(members) :]
+    errors = score(list(zip(guessed.tolist(), true.tolist(), strict=True)))
     kept = {name: _short(weight) for name, weight in zip(names, weights.tolist(), strict=True) if weight}
     return Fit(
         column=column.name,
@@ -71,8 +84,9 @@ def fit_column(column: Column, nets: Sequence[tuple[SubnetSpec, float]]) -> Fit:
         intercept=_short(intercept),
         weights=kept,
         count=len(values),
+        held_out=len(others),
         mape=_short(errors.mape),
-        rmse=_short(float(np.sqrt(np.mean((guessed - values) ** 2)))),
+        rmse=_short(float(np.sqrt(np.mean((guessed - true) ** 2)))),
         # Figures that are all equal rank nothing, and JSON has no NaN.
         tau=_short(errors.tau) if errors.tau == errors.tau else 0.0,
     )

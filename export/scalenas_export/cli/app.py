@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from scalenas_export.interrupts import INTERRUPTED
 from scalenas_runtime.errors import CheckFailed, NothingMeetsBudget, UserError
 
 # The help line stands here so that `--help` imports no verb.
@@ -60,7 +61,8 @@ class Verbs(click.Group):
 def app() -> None:
     """Take nets from a trained supernet to a verified, measured engine on your device.
 
-    Exit codes: 0 done, 2 user error, 3 nothing meets the budget, 4 a check failed (parity, regression).
+    Exit codes: 0 done, 2 user error, 3 nothing meets the budget, 4 a check failed (parity, regression),
+    130 interrupted.
     """
 
 
@@ -76,7 +78,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), 2)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", INTERRUPTED)
     except UserError as error:
         return _fail(str(error), 2)
     except NothingMeetsBudget as error:

@@ -30,7 +30,9 @@ from scalenas_runtime.errors import CheckFailed, NothingMeetsBudget
     type=click.FloatRange(min=0, min_open=True),
     help="Budget; what the HRNet in the supernet takes, over 1.3.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Judge candidates on the first so many drawn pictures.")
+@click.option("--data", help="D.yaml whose calibrate and search splits candidates are judged on; drawn ones without.")
+@click.option("--data-root", help="Folder that the paths in the data's description start at.")
+@click.option("--limit", type=click.IntRange(min=1), help="Judge candidates on the first so many pictures.")
 @click.option("--picture", "pictures", multiple=True, type=click.Path(path_type=Path), help="Run on this one too.")
 def command(  # noqa: PLR0913 - one parameter per option
     *,
@@ -41,14 +43,16 @@ def command(  # noqa: PLR0913 - one parameter per option
     minutes: float,
     n_trials: int | None,
     latency_ms: float | None,
+    data: str | None,
+    data_root: str | None,
     limit: int | None,
     pictures: tuple[Path, ...],
     as_json: bool,
-) -> None:
+) -> int:
     """Search a shipped supernet under a latency budget, export and verify the winner, and run it on a picture.
 
-    Nothing is downloaded: candidates are judged on pictures drawn here, so the accuracies say little about
-    photographs. The HRNet inside the supernet is exported and measured beside the winner, and a street net beside
+    Nothing is downloaded: without --data candidates are judged on pictures drawn here, so the accuracies say little
+    about photographs. The HRNet inside the supernet is exported and measured beside the winner, and a street net beside
     both where there is one.
     """
     from scalenas_export.extras import need_search_extras
@@ -56,7 +60,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     need_search_extras()
     from scalenas.shipped import shipped_weights
     from scalenas_export.demo import HEADS, STREET_WEIGHTS, DemoRequest, demo
-    from scalenas_export.interrupts import AFTER_CANDIDATE, Interrupts
+    from scalenas_export.interrupts import AFTER_CANDIDATE, INTERRUPTED, Interrupts
     from scalenas_export.search.view import open_view
     from scalenas_runtime.targets import Target
 
@@ -69,6 +73,8 @@ def command(  # noqa: PLR0913 - one parameter per option
         seconds=60 * minutes,
         n_trials=n_trials,
         latency_ms=latency_ms,
+        data=data,
+        data_root=data_root,
         limit=limit,
         pictures=pictures,
     )
@@ -86,3 +92,4 @@ def command(  # noqa: PLR0913 - one parameter per option
         raise CheckFailed(f"the engine does not agree with the golden pictures: {', '.join(done.differing)}")
     if done.missed:
         raise NothingMeetsBudget(done.missed)
+    return INTERRUPTED if done.stopped else 0

@@ -85,12 +85,12 @@ _SAME = (
 @click.option("--dry-run", is_flag=True, help="Measure three candidates, print candidates an hour, and stop.")
 @click.option("--out", type=_FOLDER, help="Folder of the run; runs/search/<n> where left out.")
 @click.option("--runs", type=_FOLDER, default="runs", show_default=True, help="Folder of all runs.")
-def command(*, as_json: bool, **options: Any) -> None:
+def command(*, as_json: bool, **options: Any) -> int:
     """Search a supernet for the subnets that are most accurate on TARGET, under a latency budget or along the front.
 
     Every candidate is compiled and timed on the device, and judged through the same engine on the `search` split.
-    Ctrl-C finishes the candidate in flight; --resume goes on, also after kill -9. Exit code 3: nothing meets the
-    budget.
+    Ctrl-C finishes the candidate in flight (exit code 130); --resume goes on, also after kill -9. Exit code 3:
+    nothing meets the budget.
     """
     from scalenas_export.extras import need_search_extras
 
@@ -101,18 +101,19 @@ def command(*, as_json: bool, **options: Any) -> None:
     if options["dry_run"]:
         with TemporaryDirectory(prefix="scalenas-search-") as place:
             _dry_run(_request({**options, "n_trials": options["n_trials"] or 3}, Path(place)), view, as_json=as_json)
-        return
+        return 0
     # Once before there is a folder, so that a wrong option leaves none.
     _request(options, Path())
     # A study in a storage of its own may be reported on from anywhere: what else lies in runs is another's.
     here = options["storage"] is None or options["out"] is not None
     resume = options["resume"] and here
     folder = working_folder("search", options["out"], options["runs"], resume=resume, holds="study.db")
-    _search(_request(options, folder), view, as_json=as_json)
+    return _search(_request(options, folder), view, as_json=as_json)
 
 
-def _search(request: SearchRequest, view: LineView | LiveView, *, as_json: bool) -> None:
-    from scalenas_export.interrupts import AFTER_CANDIDATE, Interrupts
+def _search(request: SearchRequest, view: LineView | LiveView, *, as_json: bool) -> int:
+    """Searches, reports, and returns the exit code."""
+    from scalenas_export.interrupts import AFTER_CANDIDATE, INTERRUPTED, Interrupts
     from scalenas_export.search.finalists import check_promise
     from scalenas_export.search.report import closing, heads, result_json, table_rows, write_reports
     from scalenas_export.search.run import run_search
@@ -139,6 +140,7 @@ def _search(request: SearchRequest, view: LineView | LiveView, *, as_json: bool)
             )
         emit(result_json(request, result, files), "\n".join(lines) + "\n", as_json=as_json)
         check_promise(request, result)
+    return INTERRUPTED if result.ended == "stopped" else 0
 
 
 def _dry_run(request: SearchRequest, view: View, *, as_json: bool) -> None:

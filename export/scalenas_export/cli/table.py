@@ -60,6 +60,7 @@ def build_command(*, as_json: bool, weights: str, out: Path, accuracies: Path | 
     from scalenas.table.build import assembled, read_latencies
     from scalenas.table.nets import members, others
     from scalenas.table.record import SUFFIX, write_table
+    from scalenas.table.surrogate import LEAST
     from scalenas_export.packing import check_targets
     from scalenas_export.table_accuracies import AccuracyPlan
     from scalenas_export.table_latencies import LatencyPlan
@@ -79,6 +80,8 @@ def build_command(*, as_json: bool, weights: str, out: Path, accuracies: Path | 
     if supernet.kind != "supernet" or supernet.recipe is None:
         raise UserError(f"{found.source} holds no supernet with a recipe; a table needs one")
     size = (supernet.recipe.height, supernet.recipe.width)
+    if 0 < options["full"] < LEAST:
+        raise UserError(f"--full is {options['full']}; a surrogate needs at least {LEAST} nets of the whole space")
     full = others(supernet.settings, size, options["full"])
     nets = [*members(supernet.settings, size), *full]
     if options["data"] is None and options["data_root"]:
@@ -166,13 +169,19 @@ def _show(name: str | Path, *, as_json: bool) -> None:
             "noise": noise,
             "surrogate": None
             if fit is None
-            else {"nets": fit.count, "mape": fit.mape, "rmse": fit.rmse, "tau": fit.tau},
+            else {
+                "nets": fit.count,
+                "held_out": fit.held_out,
+                "mape": fit.mape,
+                "rmse": fit.rmse,
+                "tau": fit.tau,
+            },
         }
-        surrogate = "-" if fit is None else f"{100 * fit.mape:.2f} %, tau {fit.tau:.3f}, {fit.count} nets"
+        surrogate = "-" if fit is None else f"{100 * fit.mape:.2f} %, tau {fit.tau:.3f}, {fit.held_out} nets"
         rows.append([column.name, column.unit, f"{low:.4g} .. {high:.4g}", f"{100 * noise:.2f} %", surrogate])
     size = opened.space.size(opened.record.settings)
     front = _front(opened)
-    text = table(("figure", "unit", "range", "noise", "surrogate, held out"), rows)
+    text = table(("figure", "unit", "range", "noise", "surrogate, on held-out nets of the whole space"), rows)
     shown = f"{size} nets" if front is None else f"{size} nets, {front} on the true front of the first latency"
     emit(
         {"table": opened.name, "nets": size, "front": front, "columns": columns, "about": opened.record.about},

@@ -48,12 +48,12 @@ def command(  # noqa: PLR0913 - one parameter per option
     out: Path | None,
     runs: Path,
     as_json: bool,
-) -> None:
+) -> int:
     """Train what CONFIG.yaml describes: a teacher, a supernet, or one subnet.
 
     The run's folder gets checkpoints, log.jsonl, TensorBoard events, and at the end weights.safetensors, report.json
-    and card.md. A killed run goes on with --resume as if nothing had happened. Several processes: `torchrun
-    --nproc-per-node N --no-python scalenas-export train ...`.
+    and card.md. A killed run goes on with --resume as if nothing had happened; Ctrl-C ends after the step (exit code
+    130). Several processes: `torchrun --nproc-per-node N --no-python scalenas-export train ...`.
     """
     _need_torch()
     import torch
@@ -70,9 +70,9 @@ def command(  # noqa: PLR0913 - one parameter per option
     try:
         if dry_run:
             _show_plan(config, ranks, as_json=as_json)
-            return
+            return 0
         folder = Path(ranks.shared(_folder(out, runs, resume=resume) if ranks.first else None))
-        _train(config, folder, ranks, resume=resume, as_json=as_json)
+        return _train(config, folder, ranks, resume=resume, as_json=as_json)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _too_large(config, error) from None
     except RuntimeError as error:
@@ -103,11 +103,12 @@ def _show_plan(config: TrainConfig, ranks: Ranks, *, as_json: bool) -> None:
         emit(made.to_json(), made.text(), as_json=as_json)
 
 
-def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_json: bool) -> None:
+def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_json: bool) -> int:
+    """Trains, and returns the exit code."""
     from scalenas.training.finish import finish, table
     from scalenas.training.run import Place, Run
     from scalenas.training.supply import open_supply
-    from scalenas_export.interrupts import Interrupts
+    from scalenas_export.interrupts import INTERRUPTED, Interrupts
 
     stop = Interrupts(note if ranks.first else lambda _: None, "stopping after this step; once more ends at once")
     run = Run(config, open_supply(config), Place(folder, ranks, stop, quiet=not ranks.first))
@@ -126,19 +127,18 @@ def _train(config: TrainConfig, folder: Path, ranks: Ranks, *, resume: bool, as_
             note(f"going on after step {run.done} of {run.steps}" if run.done else "no checkpoint yet: from the start")
     with stop:
         ended = run.train()
-    if not ranks.first:
-        return
     if ended == "stopped":
-        document: dict[str, Json] = {"folder": str(folder), "ended": ended, "steps": run.done, "of": run.steps}
-        emit(
-            document,
-            f"stopped after step {run.done} of {run.steps}; go on with {resume_line(folder)}\n",
-            as_json=as_json,
-        )
-        return
+        if ranks.first:
+            document: dict[str, Json] = {"folder": str(folder), "ended": ended, "steps": run.done, "of": run.steps}
+            text = f"stopped after step {run.done} of {run.steps}; go on with {resume_line(folder)}\n"
+            emit(document, text, as_json=as_json)
+        return INTERRUPTED if stop() else 0
+    if not ranks.first:
+        return 0
     done = finish(run, command=_command())
     results: dict[str, Json] = {"folder": str(folder), "ended": ended, "weights": str(done.weights), **done.report}
     emit(results, f"{table(done.rows)}{done.weights}\n", as_json=as_json)
+    return 0
 
 
 def _note_precision(run: Run) -> None:

@@ -104,6 +104,8 @@ class AccuracyJudge:
     def measure(self, model: Path, config: EngineConfig, recipe: Recipe) -> Measured:
         """Returns the accuracy of an ONNX file through its engine, 0..1; `details` holds metric, interval and counts.
 
+        Where the process died or hung and a second one answered, `details["retried"]` says what happened to the first.
+
         Args:
             model: The ONNX file, raw form; its batch is the config's, or open.
             config: The engine; hint and threads are its own.
@@ -117,7 +119,8 @@ class AccuracyJudge:
         while len(failures) < 2:
             try:
                 judged = self.prepare(recipe)
-                return _measured(self._judge(model, config, recipe), judged, config)
+                found = _measured(self._judge(model, config, recipe), judged, config)
+                return found if not failures else replace(found, details={**found.details, "retried": failures[0]})
             except MeasuringFailed as error:
                 self._end()
                 failures.append(str(error))

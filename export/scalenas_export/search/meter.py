@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -54,6 +54,11 @@ class LatencyQuestion:
         """Returns the job that answers the question for one engine."""
         return MeasureJob(model, config, grade, self.boundary, self.stat, persons=self.persons, recipe=recipe)
 
+    @property
+    def in_words(self) -> str:
+        """All of it for people: what `str` gives, and one person of a `pipeline` too."""
+        return f"{self}, 1 person" if self.boundary == "pipeline" and self.persons == 1 else str(self)
+
     def __str__(self) -> str:
         people = f", {self.persons} persons" if self.boundary == "pipeline" and self.persons != 1 else ""
         return f"{self.stat} of {self.boundary}{people}"
@@ -92,7 +97,9 @@ class LatencyMeter:
 
     The figure is the ratio to the reference times the reference's own figure at the start of the study (its
     headline), so that candidates of different hours can be compared: drift of the machine is divided out, and slices
-    are taken until the ratio's standard error is 2 % or less, as far as three times the grade's time allows.
+    are taken until the ratio's standard error is 2 % or less, as far as three times the grade's time allows. Of a
+    device's further configs the headline is the first one's times the ratio of both references, taken in turns, so
+    that its configs, precisions among them, can be compared with each other too.
     """
 
     def __init__(
@@ -164,16 +171,27 @@ class LatencyMeter:
         if bench is None:
             bench = self._benches[config.target.device] = _Bench(MeasuringProcess())
         if config.digest not in bench.references:
+            first = next((each for each in self._configs if each.target.device == config.target.device), config)
+            if first.digest != config.digest:
+                self.open(first)
             job = self.question.job(self._reference, config, self._recipe)
             name, opened = bench.process.open(job, timeout=self._timeout)
             target = str(config.target)
             if target not in self._headlines:
-                self._headlines.settle(target, self._headline(bench.process, name, job, opened))
+                scale = bench.references.get(first.digest)
+                taken = (
+                    self._headline(bench.process, name, job, opened)
+                    if scale is None
+                    else self._beside(bench.process, name, config, opened, scale)
+                )
+                self._headlines.settle(target, taken)
             bench.references[config.digest] = _Reference(name, self._headlines[target])
         return bench.references[config.digest].headline
 
     def measure(self, model: Path, config: EngineConfig, *, recipe: Recipe | None = None) -> Measured:
         """Returns the latency of an ONNX file in milliseconds, drift divided out; `details` holds what was seen.
+
+        Where the process died or hung and a second one answered, `details["retried"]` says what happened to the first.
 
         Args:
             model: The ONNX file (or a bundle).
@@ -189,7 +207,8 @@ class LatencyMeter:
         while len(failures) < 2:
             try:
                 self.open(config)
-                return self._measured(job)
+                found = self._measured(job)
+                return found if not failures else replace(found, details={**found.details, "retried": failures[0]})
             except MeasuringFailed as error:
                 self._end(config.target.device)
                 failures.append(str(error))
@@ -228,6 +247,13 @@ class LatencyMeter:
             (run,) = process.interleave([(name, HEADLINE_SECONDS, samples)], timeout=limit)
             taken += run.milliseconds
         return float(np.median(taken))
+
+    def _beside(
+        self, process: MeasuringProcess, name: str, config: EngineConfig, opened: Opened, scale: _Reference
+    ) -> float:
+        job = self.question.job(self._reference, config, self._recipe, grade="standard")
+        _, found = take_turns(process.interleave, (name, scale.name), job=job, opened=opened, timeout=self._timeout)
+        return found.ratio * scale.headline
 
     def _details(self, job: MeasureJob, opened: Opened, slices: Sequence[Slice], found: Bracket) -> dict[str, Json]:
         run = joined(opened, slices)

@@ -204,7 +204,7 @@ class SearchResult:
         bundles: What was exported, by label of the finalist.
         judged: What candidates were judged on; None where accuracy was not measured.
         reference: Name of the member whose engine drift is corrected against.
-        failure: Why finalists could not be measured or exported, where that is so.
+        failure: Why the candidates ended early, or finalists could not be measured or exported, where that is so.
     """
 
     study: Study

@@ -17,7 +17,19 @@ from scalenas_runtime.canonical import Json, canonical_json
 Row = dict[str, Json]
 
 # What rows take from a measure's details besides the interval; the records hold the rest.
-_DETAILS = ("raw_ms", "ratio", "median_ms", "p90_ms", "drift", "samples", "pictures", "metric", "flags", "slow_graph")
+_DETAILS = (
+    "raw_ms",
+    "ratio",
+    "median_ms",
+    "p90_ms",
+    "drift",
+    "samples",
+    "pictures",
+    "metric",
+    "flags",
+    "slow_graph",
+    "retried",
+)
 
 
 def trial_rows(trials: Sequence[Trial], plan: Plan, space: SearchSpace) -> list[Row]:

@@ -73,8 +73,8 @@ class DryRun:
 def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] = lambda: False) -> SearchResult:
     """Returns what a search found: candidates measured through engines, the best confirmed, and bundles of them.
 
-    Nothing is raised once all candidates are there: `finalists.check_promise` says that nothing meets the budget, or
-    that a finalist could not be measured or exported, after reports are written.
+    Nothing is raised once candidates are there: `finalists.check_promise` says that nothing meets the budget, that the
+    device failed every time, or that a finalist could not be measured or exported, after reports are written.
 
     Args:
         request: What to search.
@@ -83,9 +83,11 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
 
     Raises:
         UserError: a value that cannot be, weights that do not fit, a target that is not here, a study about something
-            else or already there, none where there must be one, or a device that fails every time.
+            else or already there, or none where there must be one.
     """
     frame = open_frame(request)
+    if frame.other_sizes:
+        view.note(frame.other_sizes)
     storage = request.storage or str(request.folder / "study.db")
     _check_choices(request, frame)
     if request.join:
@@ -98,11 +100,11 @@ def run_search(request: SearchRequest, *, view: View, stop: Callable[[], bool] =
         study = _searched(live, watch, storage)
         held.callback(view.end)
         live.end_meter()
-        ended: Literal["finished", "stopped", "joined"] = "stopped" if stop() else "finished"
+        ended: Literal["finished", "stopped", "joined"] = "stopped" if stop() or watch.broken else "finished"
         finalists: list[Finalist] = []
         lost: list[str] = []
         bundles: dict[str, Path] = {}
-        failure: UserError | CheckFailed | None = None
+        failure: UserError | CheckFailed | None = watch.broken
         if request.replay is not None and request.export_best:
             view.note("figures were replayed, so that nothing is measured again or exported")
         if request.join:

@@ -64,6 +64,18 @@ class Frame:
         return [dict(zip(self.choices, values, strict=True)) for values in itertools.product(*self.choices.values())]
 
     @property
+    def other_sizes(self) -> str:
+        """What to know of searched sizes that the supernet was not trained at; empty where there are none."""
+        own = f"{self.recipe.height}x{self.recipe.width}"
+        others = [size for size in self.choices.get(SIZE, ()) if size != own]
+        return (
+            f"the supernet was trained at {own}: at {', '.join(others)} it sees things smaller or larger than the "
+            "configuration of its training says, and what that costs is part of the accuracies"
+            if others
+            else ""
+        )
+
+    @property
     def inputs(self) -> Mapping[str, Sequence[int | str]]:
         """Input shapes of the study's specs."""
         return self.members[self.reference].inputs
@@ -89,6 +101,8 @@ def open_frame(request: SearchRequest) -> Frame:
     recipe = spec_recipe(next(iter(members.values())), given=weights.recipe)
     if request.metric is not None and not isinstance(recipe, PoseRecipe):
         raise UserError(f"metric {request.metric} is for pose; a segmentation supernet is judged by miou")
+    if request.question.persons != 1 and not isinstance(recipe, PoseRecipe):
+        raise UserError(f"{request.question.persons} persons are asked for; a segmentation net takes the whole picture")
     choices: dict[str, tuple[str, ...]] = {}
     if request.precisions:
         choices[PRECISION] = request.precisions

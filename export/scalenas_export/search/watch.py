@@ -56,15 +56,19 @@ class Watch:
                 "95 % interval: the search ends here"
             )
 
-    def stop(self) -> bool:
-        """Returns whether to begin no further candidate.
+    @property
+    def broken(self) -> UserError | None:
+        """Why the search ended early: so many in a row could not be measured that it must be the device."""
+        if len(self.failures) < FAILURES:
+            return None
+        return UserError(
+            f"{FAILURES} candidates in a row could not be measured; --resume goes on once the device works again; the "
+            f"last one: {self.failures[-1]}"
+        )
 
-        Raises:
-            UserError: so many in a row could not be measured that it must be the device.
-        """
-        if len(self.failures) >= FAILURES:
-            raise UserError(f"{FAILURES} candidates in a row could not be measured; the last one: {self.failures[-1]}")
-        return self.hopeless or self.asked()
+    def stop(self) -> bool:
+        """Returns whether to begin no further candidate."""
+        return self.broken is not None or self.hopeless or self.asked()
 
     def _is_out_of_reach(self, study: Study) -> bool:
         """Returns whether nothing met the budget, and the smallest net broke it clearly at every precision and size."""

@@ -22,8 +22,8 @@ def latency_meaning(request: SearchRequest, reference: str, *, confirmed: bool, 
     if confirmed:
         grades += f"; finalists at grade {request.final_grade}, in fresh processes, 95 % intervals"
         if request.final_grade == "report":
-            grades += ", some with the engine built anew"
-    return f"Latency: {request.question} on {place}; {grades}."
+            grades += ", the engine built anew in each"
+    return f"Latency: {request.question.in_words} on {place}; {grades}."
 
 
 def accuracy_meaning(result: SearchResult) -> str:
@@ -75,15 +75,15 @@ def promise(request: SearchRequest, finalists: Sequence[Finalist]) -> str:
     if not finalists:
         targets = ", ".join(str(config.target) for config in request.configs)
         return (
-            f"Budget, {request.question} at most {request.latency_ms:g} ms on {targets}: nothing was measured again, "
-            "so nothing is promised."
+            f"Budget, {request.question.in_words} at most {request.latency_ms:g} ms on {targets}: nothing was measured "
+            "again, so nothing is promised."
         )
     lines = []
     for config in request.configs:
         own = [finalist for finalist in finalists if finalist.target == str(config.target)]
         found = [finalist.label for finalist in own if finalist.keeps and not finalist.member]
         members = [finalist.label for finalist in own if finalist.keeps and finalist.member]
-        budget = f"Budget, {request.question} at most {request.latency_ms:g} ms on {config.target}:"
+        budget = f"Budget, {request.question.in_words} at most {request.latency_ms:g} ms on {config.target}:"
         if found:
             lines.append(f"{budget} kept by {', '.join(dict.fromkeys(found))} (upper end of the 95 % interval).")
         elif members:

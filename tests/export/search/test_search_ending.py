@@ -15,7 +15,7 @@ from scalenas_export.search.progress import Front
 from scalenas_export.search.request import Finalist
 from scalenas_export.search.setup import Frame, enqueued
 from scalenas_export.search.view import LineView
-from scalenas_export.search.watch import HOPELESS, Watch
+from scalenas_export.search.watch import FAILURES, HOPELESS, Watch
 from scalenas_runtime.targets import EngineConfig, Target
 from tests.export.search.made_trials import SETTINGS, SPACE, made, plan
 
@@ -72,6 +72,21 @@ def test_a_budget_is_out_of_reach_when_the_smallest_net_breaks_it_at_every_preci
     watch.on_trial(study, trials[-1])
     assert watch.stop()
     assert sum("the search ends here" in line for line in said) == 1
+
+
+def test_a_device_that_fails_again_and_again_ends_the_search() -> None:
+    watch = Watch(frame(), LineView(lambda _: None), lambda: False)
+    watch.view.begin(named_plan())
+    study = cast(Any, SimpleNamespace(trials=[], limits={}))
+    for number in range(FAILURES - 1):
+        watch.on_trial(study, made(number, 5.0, None, state="failed", failure=f"it hung, {number}"))
+    watch.on_trial(study, made(FAILURES, 5.0, 0.5))
+    assert not watch.stop()
+    for number in range(FAILURES):
+        assert watch.broken is None
+        watch.on_trial(study, made(number, 5.0, None, state="failed", failure=f"it hung, {number}"))
+    assert watch.stop()
+    assert str(watch.broken).endswith(f"the last one: it hung, {FAILURES - 1}")
 
 
 def test_the_slow_way_is_told_once_with_its_reason() -> None:

@@ -248,6 +248,23 @@ def test_a_killed_search_goes_on_and_loses_nothing(weights: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_ctrl_c_finishes_the_candidate_and_writes_the_reports(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    line = words(weights, "--objective", "latency", "--n-trials", "400", "--finalists", "0", "--out", str(folder))
+    with subprocess.Popen([PROGRAM, *line], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for text in process.stderr:
+            if ", latency " in text:
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "go on with" in out
+    assert 1 <= len(records(folder)) < 400
+
+
+@pytest.mark.slow
 def test_a_budget_that_nothing_meets_shows_the_closest(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,3 +126,16 @@ def test_a_new_postgresql_database_has_no_study_yet() -> None:
     run(empty, options=SearchOptions(settings=SETTINGS, n_trials=1)).close()
     with pytest.raises(NoStudy, match="has no study 'other'; it has 'search'"):
         Study.open(empty, "other")
+
+
+def test_a_study_whose_maker_died_at_once_is_begun_again(tmp_path: Path) -> None:
+    import optuna
+
+    storage = str(tmp_path / "study.db")
+    # What a kill between the making of a study and its first words leaves.
+    optuna.create_study(storage=f"sqlite:///{storage}", study_name="search", directions=["minimize", "maximize"])
+    with pytest.raises(NoStudy, match=r"'search' of .* is empty"):
+        Study.open(storage)
+    study = run(storage, options=SearchOptions(settings=SETTINGS, n_trials=1))
+    assert len(study.trials) == 1
+    study.close()

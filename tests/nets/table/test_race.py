@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from threadpoolctl import threadpool_info
 
 from scalenas.search.pareto import hypervolume
-from scalenas.table.race import Race, anytime, run_race
+from scalenas.table.race import Race, anytime, keep_to_one_thread, run_race
 from scalenas.table.standings import standings
 from scalenas_export.cli import app as application
 from scalenas_runtime.errors import UserError
@@ -23,6 +26,20 @@ def test_anytime_volume_is_that_of_all_points_so_far() -> None:
     curve = anytime(points, reference, count=33)
     assert curve[:30] == pytest.approx([hypervolume(points[: n + 1], reference) for n in range(30)])
     assert curve[30:].tolist() == [curve[29]] * 3
+
+
+def test_processes_share_a_race_without_changing_it(tmp_path: Path) -> None:
+    race = Race(str(drawn_table(tmp_path)), {"random": {}, "aging": {}}, seeds=(0, 1), n_trials=12)
+    alone, shared = run_race(race), run_race(race, jobs=2)
+    for label, curves in alone.curves.items():
+        np.testing.assert_array_equal(shared.curves[label], curves)
+
+
+def test_a_process_of_a_race_has_one_thread() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=keep_to_one_thread) as pool:
+        found = [each for each in pool.submit(threadpool_info).result() if each["user_api"] == "blas"]
+    assert found
+    assert {each["num_threads"] for each in found} == {1}
 
 
 @pytest.mark.slow

@@ -17,8 +17,9 @@ from scalenas.table.accuracies import Accuracy
 from scalenas.table.build import Latency, append_latency, assembled, read_latencies
 from scalenas.table.lines import append_line, read_lines
 from scalenas.table.nets import members, others
-from scalenas.table.record import read_table, write_table
+from scalenas.table.record import Column, read_table, write_table
 from scalenas.table.space import SPACE
+from scalenas.table.surrogate import fit_column
 from scalenas.table.table import Table, load
 from scalenas.table.wilcoxon import signed_rank
 from scalenas_runtime.canonical import Json
@@ -144,7 +145,7 @@ def test_a_table_is_put_together_from_lines_with_noise_and_surrogate(tmp_path: P
     opened = load(tmp_path / "t.json.gz")
     assert opened.values("latency a:cpu/fp32") == pytest.approx([depth[spec.digest] for spec in nets[: -len(full)]])
     assert sorted(opened.column("latency a:cpu/fp32").noise) == pytest.approx([-0.01 * 2**0.5, 0.01 * 2**0.5], abs=1e-6)
-    assert [fit.count for fit in record.fits] == [len(nets), len(nets)]
+    assert [(fit.count, fit.held_out) for fit in record.fits] == [(len(nets), len(full))] * 2
     assert opened.query(full[0])["accuracy"] == pytest.approx(0.5)
     with pytest.raises(UserError, match=r"1 of .* members have no figure"):
         assembled(SMALL, SIZE, read_latencies(file)[2:], judged)
@@ -154,6 +155,21 @@ def test_a_table_is_put_together_from_lines_with_noise_and_surrogate(tmp_path: P
     other = Accuracy(spec="x", metric="pck", value=0.5, interval=None, run={"weights": "v"})
     with pytest.raises(UserError, match="of 2 runs"):
         assembled(SMALL, SIZE, read_latencies(file), [*judged, other])
+
+
+def test_a_surrogates_error_is_that_of_nets_outside_the_table() -> None:
+    inside, outside = members(SMALL, SIZE), others(SMALL, SIZE, 40)
+    column = Column(name="accuracy", kind="accuracy", unit="pck", values=[0.5] * len(inside))
+    rng = np.random.default_rng(0)
+    truth = 0.5 + rng.normal(0, 0.1, len(outside))
+    exact = [(spec, 0.5) for spec in inside]
+    fit = fit_column(column, exact, list(zip(outside, truth.tolist(), strict=True)))
+    # Members are guessed well, which is not to make the error look small: what is left is the noise of the others.
+    assert len(inside) > 2 * len(outside)
+    assert fit.rmse == pytest.approx(float(np.std(truth)), rel=0.35)
+    assert (fit.count, fit.held_out) == (len(inside) + len(outside), len(outside))
+    with pytest.raises(UserError, match="needs at least 10 nets of the whole space, got 9"):
+        fit_column(column, exact, list(zip(outside, truth.tolist(), strict=True))[:9])
 
 
 @pytest.mark.parametrize("count", [4, 12, 30])
