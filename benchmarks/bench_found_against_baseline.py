@@ -327,7 +327,7 @@ def compared(nets: Mapping[str, Candidate], times: Times, done: Mapping[str, Eva
     """Returns one row a net against the baseline, and whether a found one is as good and fast enough."""
     rivals = [hrnet, *([ALONE] if ALONE in done else [])]
     baseline = max(rivals, key=lambda name: done[name].value)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in done:
         # Trained alone, tuned or inside, it is the same net and the same engine.
         measured = name.removesuffix(TUNED).replace(ALONE, hrnet)
