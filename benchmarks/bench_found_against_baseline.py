@@ -34,7 +34,7 @@ from benchmarks.evaluate_members import accuracy
 from benchmarks.live_search import RESULTS, Subject, instruments, subject_of
 from scalenas.data.dataset import open_dataset
 from scalenas.inheriting import inherit
-from scalenas.search import Study, Trial
+from scalenas.search import MeasureFailed, Study, Trial
 from scalenas.search.candidates import Candidate
 from scalenas.static import StaticNet
 from scalenas.training.judge import judge_of
@@ -109,6 +109,9 @@ def read_search(folder: Path, top: int, recipe: Recipe) -> Found:
     own = f"{recipe.height}x{recipe.width}"
     if head.choices.get(SIZE, [own])[0] != own:
         raise UserError(f"{folder} searched other sizes first than {own}, at which HRNet's pattern is the baseline")
+    config = EngineConfig.from_json(targets[0])
+    if head.choices.get(PRECISION, [config.target.precision])[0] != config.target.precision:
+        raise UserError(f"{folder} searched other precisions first than that of {config.target}, the baseline's")
     done = [trial for trial in trials if trial.state == "complete" and trial.origin != "enqueued"]
     best = sorted(done, key=lambda trial: -trial.values["accuracy"])[:top]
     data: Any = head.identity["data"]
@@ -116,7 +119,7 @@ def read_search(folder: Path, top: int, recipe: Recipe) -> Found:
         tuple(trial.candidate for trial in best),
         head.choices,
         study.limits["latency"],
-        EngineConfig.from_json(targets[0]),
+        config,
         headlines,
         data["limit"],
         data["calibration"],
@@ -175,6 +178,8 @@ def best_random(arguments: argparse.Namespace, found: Found) -> Drawn:
         )
         view = Counted(print)
         result = run_search(request, view=view, stop=lambda: view.drawn >= arguments.random)
+        if result.failure is not None:
+            raise result.failure
         drawn = [each for each in result.study.trials if "latency" in each.values and each.origin != "enqueued"]
         result.study.close()
     kept = [trial for trial in drawn if trial.state == "complete"]
@@ -206,7 +211,6 @@ def latencies(subject: Subject, found: Found, nets: Mapping[str, Candidate], sou
 
     Raises:
         UserError: one of them could not be measured.
-        MeasureFailed: as before.
     """
     ratios: dict[str, list[float]] = {name: [] for name in nets}
     with TemporaryDirectory(prefix="scalenas-bench-") as place:
@@ -225,7 +229,10 @@ def latencies(subject: Subject, found: Found, nets: Mapping[str, Candidate], sou
             with instruments(subject, found.config, source=source) as (_, meter, _):
                 for entry in entries:
                     config = chosen_config(entry.config, entry.trial.choices)
-                    measured = meter.measure(entry.model, config, recipe=entry.recipe)
+                    try:
+                        measured = meter.measure(entry.model, config, recipe=entry.recipe)
+                    except MeasureFailed as error:
+                        raise UserError(f"{entry.label}: {error}") from None
                     ratios[entry.label].append(measured.value / meter.open(found.config))
     return Times({each.label: each for each in done}, ratios)
 

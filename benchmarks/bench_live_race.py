@@ -62,6 +62,8 @@ def trials_of(
         headlines=headlines,
     )
     result = run_search(request, view=LineView(print))
+    if result.failure is not None:
+        raise result.failure
     trials = result.study.trials
     scale = headlines_of(result.study)
     result.study.close()

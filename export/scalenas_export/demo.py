@@ -17,6 +17,7 @@ from scalenas_runtime.targets import EngineConfig, Target
 
 if TYPE_CHECKING:
     from scalenas.weights import Weights
+    from scalenas_export.calibration import Calibration
     from scalenas_export.search.request import Finalist, SearchRequest, SearchResult
     from scalenas_export.search.view import View
     from scalenas_runtime.measure import Measurement
@@ -115,7 +116,7 @@ def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoR
 
     Raises:
         UserError: no engine works here, weights are not there, a picture cannot be read, the budget is no finite
-            number above 0, or the folder holds files that no demo wrote.
+            number above 0, the data cannot be read, or the folder holds files that no demo wrote.
     """
     from scalenas_export.search.report import write_reports
     from scalenas_export.search.wording import meaning, promise
@@ -131,13 +132,14 @@ def demo(request: DemoRequest, *, view: View, stop: Callable[[], bool]) -> DemoR
     config = EngineConfig(target)
     name = request.pose or shipped_pose()
     pose = find_weights(name).weights
+    calibration = _calibration(request, pose)
     street = None if request.street is None else find_weights(request.street).weights
     for path in request.pictures:
         if not path.is_file():
             raise UserError(f"there is no picture {path}")
     claim(request.folder)
     view.note("== the HRNet member of the pose supernet")
-    member = _export_member(name, pose, request.folder / "pose-hrnet.bundle", target, view)
+    member = _export_member(name, pose, request.folder / "pose-hrnet.bundle", target, view, calibration)
     took = _headline(member.bundle, config)
     budget = round(took * BUDGET_SHARE, 3) if asked_ms is None else asked_ms
     view.note(
@@ -280,7 +282,21 @@ def _missed(asked: SearchRequest, result: SearchResult) -> str:
     return f"no found net took at most {BUDGET_SHARE:.2f} of {result.reference}'s latency when measured again"
 
 
-def _export_member(name: str, weights: Weights, out: Path, target: Target, view: View) -> Exported:
+def _calibration(request: DemoRequest, weights: Weights) -> Calibration | None:
+    """Returns the pictures that BN statistics come from where there are data, as the search takes them."""
+    from scalenas_export.search.data import DataSource
+    from scalenas_export.search.evaluator import CalibrationPictures
+    from scalenas_export.search.request import CALIBRATION
+
+    if request.data is None or weights.recipe is None:
+        return None
+    source = DataSource(description=request.data, root=request.data_root)
+    return CalibrationPictures(source, CALIBRATION)(weights.recipe)
+
+
+def _export_member(
+    name: str, weights: Weights, out: Path, target: Target, view: View, calibration: Calibration | None = None
+) -> Exported:
     from scalenas.registry import get_space
     from scalenas_export.export_bundle import ExportRequest, export_bundle
     from scalenas_export.packing import Wanted
@@ -300,6 +316,7 @@ def _export_member(name: str, weights: Weights, out: Path, target: Target, view:
             spec_recipe(found[1], given=recipe),
             wanted,
             FoundWeights(weights, name),
+            calibration=calibration,
             failures=out.parent / "failures",
         ),
         progress=view.note,

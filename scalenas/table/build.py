@@ -15,7 +15,7 @@ from scalenas.table.lines import append_line, read_lines
 from scalenas.table.nets import members
 from scalenas.table.record import SCHEMA, Column, Fit, TableRecord
 from scalenas.table.space import SPACE
-from scalenas.table.surrogate import fit_column
+from scalenas.table.surrogate import LEAST, fit_column
 from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.records import Record, read_record, to_plain
@@ -97,7 +97,7 @@ def assembled(
     for column, figures in [*_latency_columns(nets, latencies), *_accuracy_columns(nets, accuracies)]:
         columns.append(column)
         inside, outside = ([(spec, figures[spec.digest]) for spec in some if spec.digest in figures] for some in parts)
-        if outside:
+        if len(outside) >= LEAST:
             fits.append(fit_column(column, inside, outside))
     return _record(settings, size, columns, fits, about or {})
 

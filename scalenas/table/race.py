@@ -181,7 +181,8 @@ def keep_to_one_thread() -> None:
 
 def _curves(tasks: Sequence[tuple[Race, str, int]], jobs: int) -> Iterator[Curves]:
     if jobs <= 1:
-        yield from (run_once(*task) for task in tasks)
+        with threadpool_limits(1):
+            yield from (run_once(*task) for task in tasks)
         return
     races, labels, seeds = zip(*tasks, strict=True)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=keep_to_one_thread) as pool:

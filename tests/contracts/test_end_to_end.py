@@ -65,7 +65,8 @@ def test_export_verify_run_on_every_target(spec: str, tmp_path: Path, capsys: py
 
 
 @pytest.mark.slow
-def test_the_demo_searches_exports_verifies_and_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [None, str(ROOT / "configs" / "data" / "synthetic-pose.yaml")], ids=["drawn", "data"])
+def test_the_demo_searches_exports_verifies_and_runs(data: str | None, tmp_path: Path) -> None:
     save_weights(tmp_path / "tiny.safetensors", small_weights("pose"))
     request = DemoRequest(
         folder=tmp_path / "demo",
@@ -74,12 +75,16 @@ def test_the_demo_searches_exports_verifies_and_runs(tmp_path: Path) -> None:
         target=Target.parse("onnxruntime:cpu/fp32"),
         n_trials=4,
         latency_ms=5000.0,
+        data=data,
         limit=4,
         final_grade="standard",
     )
     done = demo(request, view=LineView(lambda text: None), stop=lambda: False)
     assert done.missed == ""
-    assert "synthetic" in done.sentences
+    assert ("synthetic-pose" in done.sentences, "synthetic: it says little" in done.sentences) == (
+        data is not None,
+        True,
+    )
     found, *members = (dict(zip(HEADS, row, strict=True)) for row in done.rows)
     assert (found["role"], found["golden pictures"]) == ("found", "verified")
     assert (members[0]["net"], members[0]["golden pictures"]) == ("hrnet-w4", "verified")

@@ -115,6 +115,7 @@ def test_accuracies_are_those_of_the_nets_judged_one_by_one_across_interruptions
     [
         (["--out", "t.json"], "a table's file ends in .json.gz"),
         (["--out", "t.json.gz", "--minutes", "0"], "--minutes is 0"),
+        (["--out", "t.json.gz", "--full", "5"], "--full is 5; a surrogate needs at least 10 nets of the whole space"),
         (
             ["--out", "t.json.gz", "--target", "onnxruntime:cpu/fp32", "--data-root", "x"],
             "--data-root goes with --data",

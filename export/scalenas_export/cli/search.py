@@ -140,7 +140,7 @@ def _search(request: SearchRequest, view: LineView | LiveView, *, as_json: bool)
             )
         emit(result_json(request, result, files), "\n".join(lines) + "\n", as_json=as_json)
         check_promise(request, result)
-    return INTERRUPTED if result.ended == "stopped" else 0
+    return INTERRUPTED if stop() else 0
 
 
 def _dry_run(request: SearchRequest, view: View, *, as_json: bool) -> None:

@@ -26,6 +26,8 @@ from scalenas_runtime.tasks import Recipe
 
 # The reference's own figure sets the scale of a whole study: pieces with pauses between see more than one pace.
 HEADLINE_PIECES, HEADLINE_SECONDS, HEADLINE_PAUSE = 12, 0.15, 0.15
+# So many times is the ratio of two references measured.
+SCALE_PIECES = 5
 # Engines leave some memory behind when they are closed; beyond this a new process is cheaper.
 MEMORY_GROWTH = 1024.0
 
@@ -53,11 +55,6 @@ class LatencyQuestion:
     def job(self, model: Path, config: EngineConfig, recipe: Recipe | None, *, grade: str = "search") -> MeasureJob:
         """Returns the job that answers the question for one engine."""
         return MeasureJob(model, config, grade, self.boundary, self.stat, persons=self.persons, recipe=recipe)
-
-    @property
-    def in_words(self) -> str:
-        """All of it for people: what `str` gives, and one person of a `pipeline` too."""
-        return f"{self}, 1 person" if self.boundary == "pipeline" and self.persons == 1 else str(self)
 
     def __str__(self) -> str:
         people = f", {self.persons} persons" if self.boundary == "pipeline" and self.persons != 1 else ""
@@ -98,8 +95,8 @@ class LatencyMeter:
     The figure is the ratio to the reference times the reference's own figure at the start of the study (its
     headline), so that candidates of different hours can be compared: drift of the machine is divided out, and slices
     are taken until the ratio's standard error is 2 % or less, as far as three times the grade's time allows. Of a
-    device's further configs the headline is the first one's times the ratio of both references, taken in turns, so
-    that its configs, precisions among them, can be compared with each other too.
+    device's further configs the headline is that of one which has one, times the ratio of both references taken in
+    turns, so that its configs, precisions among them, can be compared with each other too.
     """
 
     def __init__(
@@ -171,18 +168,15 @@ class LatencyMeter:
         if bench is None:
             bench = self._benches[config.target.device] = _Bench(MeasuringProcess())
         if config.digest not in bench.references:
-            first = next((each for each in self._configs if each.target.device == config.target.device), config)
-            if first.digest != config.digest:
-                self.open(first)
+            target = str(config.target)
+            scale = None if target in self._headlines else self._scale(config)
             job = self.question.job(self._reference, config, self._recipe)
             name, opened = bench.process.open(job, timeout=self._timeout)
-            target = str(config.target)
             if target not in self._headlines:
-                scale = bench.references.get(first.digest)
                 taken = (
                     self._headline(bench.process, name, job, opened)
                     if scale is None
-                    else self._beside(bench.process, name, config, opened, scale)
+                    else self._beside(bench.process, (name, scale), job, opened)
                 )
                 self._headlines.settle(target, taken)
             bench.references[config.digest] = _Reference(name, self._headlines[target])
@@ -248,12 +242,28 @@ class LatencyMeter:
             taken += run.milliseconds
         return float(np.median(taken))
 
+    def _scale(self, config: EngineConfig) -> _Reference | None:
+        """Returns the reference, now open, that gives the others of a config's device their scale; None for itself."""
+        beside = [each for each in self._configs if each.target.device == config.target.device]
+        known = [each for each in beside if str(each.target) in self._headlines]
+        first = next(iter([*known, *beside]), config)
+        if first.digest == config.digest:
+            return None
+        self.open(first)
+        return self._benches[config.target.device].references[first.digest]
+
     def _beside(
-        self, process: MeasuringProcess, name: str, config: EngineConfig, opened: Opened, scale: _Reference
+        self, process: MeasuringProcess, names: tuple[str, _Reference], job: MeasureJob, opened: Opened
     ) -> float:
-        job = self.question.job(self._reference, config, self._recipe, grade="standard")
-        _, found = take_turns(process.interleave, (name, scale.name), job=job, opened=opened, timeout=self._timeout)
-        return found.ratio * scale.headline
+        name, scale = names
+        ratios = []
+        for piece in range(SCALE_PIECES):
+            if piece:
+                time.sleep(HEADLINE_PAUSE)
+            both = (name, scale.name)
+            _, found = take_turns(process.interleave, both, job=job, opened=opened, timeout=self._timeout)
+            ratios.append(found.ratio)
+        return float(np.median(ratios)) * scale.headline
 
     def _details(self, job: MeasureJob, opened: Opened, slices: Sequence[Slice], found: Bracket) -> dict[str, Json]:
         run = joined(opened, slices)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from scalenas.transferred_statistics import Rule
     from scalenas_export.search.accuracy import Judged
 
+# Pictures that BN statistics are taken from.
+CALIBRATION = 64
 OBJECTIVES = ("latency", "accuracy", "params", "macs")
 
 
@@ -78,7 +80,7 @@ class SearchRequest:
     data: DataSource = field(default_factory=DataSource)
     metric: Metric | None = None
     limit: int | None = None
-    calibration: int = 64
+    calibration: int = CALIBRATION
     statistics: Rule | None = None
     precisions: tuple[str, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()

@@ -214,6 +214,7 @@ def _await_study(request: SearchRequest, storage: Storage, view: View, stop: Cal
 
     Raises:
         UserError: it is not there within the device's timeout.
+        KeyboardInterrupt: the user wants an end.
     """
     deadline = time.monotonic() + request.device_timeout
     told = False
@@ -221,7 +222,9 @@ def _await_study(request: SearchRequest, storage: Storage, view: View, stop: Cal
         try:
             Study.open(storage, request.study_name).close()
         except NoStudy as error:
-            if stop() or time.monotonic() >= deadline:
+            if stop():
+                raise KeyboardInterrupt from None
+            if time.monotonic() >= deadline:
                 raise UserError(
                     f"{error}: nobody began the study that this worker should join; start the search without --join "
                     "first"

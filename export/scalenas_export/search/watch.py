@@ -62,8 +62,8 @@ class Watch:
         if len(self.failures) < FAILURES:
             return None
         return UserError(
-            f"{FAILURES} candidates in a row could not be measured; --resume goes on once the device works again; the "
-            f"last one: {self.failures[-1]}"
+            f"{FAILURES} candidates in a row could not be measured, so that the search ended early; the last one: "
+            f"{self.failures[-1]}"
         )
 
     def stop(self) -> bool:

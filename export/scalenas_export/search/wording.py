@@ -12,18 +12,21 @@ from scalenas_runtime.targets import EngineConfig
 COST_MEANING = "Parameters and MACs are those of what is computed, for one picture."
 
 
-def latency_meaning(request: SearchRequest, reference: str, *, confirmed: bool, config: EngineConfig) -> str:
-    """Returns what a latency of the search is: figure, boundary, engine, threads, batch, grade and drift."""
+def latency_meaning(request: SearchRequest, result: SearchResult, *, confirmed: bool, config: EngineConfig) -> str:
+    """Returns what a latency of the search is: figure, boundary, persons, engine, threads, batch, grade and drift."""
     threads = "the engine's own number of threads" if config.threads is None else _count(config.threads, "thread")
     place = f"{config.target}, {threads}, batch {config.batch}"
     if request.precisions:
         place += f", precision one of {', '.join(request.precisions)}"
-    grades = f"candidates at grade search, drift-corrected against {reference} in the same process"
+    grades = f"candidates at grade search, drift-corrected against {result.reference} in the same process"
     if confirmed:
         grades += f"; finalists at grade {request.final_grade}, in fresh processes, 95 % intervals"
         if request.final_grade == "report":
             grades += ", the engine built anew in each"
-    return f"Latency: {request.question.in_words} on {place}; {grades}."
+    question = str(request.question)
+    if request.question.boundary == "pipeline" and request.question.persons == 1 and _is_of_people(result):
+        question += ", 1 person"
+    return f"Latency: {question} on {place}; {grades}."
 
 
 def accuracy_meaning(result: SearchResult) -> str:
@@ -49,9 +52,7 @@ def accuracy_meaning(result: SearchResult) -> str:
 def meaning(request: SearchRequest, result: SearchResult) -> str:
     """Returns the closing sentences of a search, one a line."""
     confirmed = bool(result.finalists)
-    lines = [
-        latency_meaning(request, result.reference, confirmed=confirmed, config=config) for config in request.configs
-    ]
+    lines = [latency_meaning(request, result, confirmed=confirmed, config=config) for config in request.configs]
     lines += [accuracy_meaning(result), COST_MEANING]
     flags = {flag for finalist in result.finalists for flag in finalist.measurement.flags}
     lines += [f"{flag}: {text}." for flag, text in FLAGS.items() if flag in flags]
@@ -64,7 +65,7 @@ def chart_footnote(request: SearchRequest, result: SearchResult, front: Front) -
     confirmed = any(finalist.target == front.title for finalist in result.finalists)
     if not front.is_latency:
         return f"{COST_MEANING} {accuracy_meaning(result)} Bars: 95 % intervals."
-    latency = latency_meaning(request, result.reference, confirmed=confirmed, config=config)
+    latency = latency_meaning(request, result, confirmed=confirmed, config=config)
     return f"{latency} {accuracy_meaning(result)} Bars: 95 % intervals."
 
 
@@ -75,7 +76,7 @@ def promise(request: SearchRequest, finalists: Sequence[Finalist]) -> str:
     if not finalists:
         targets = ", ".join(str(config.target) for config in request.configs)
         return (
-            f"Budget, {request.question.in_words} at most {request.latency_ms:g} ms on {targets}: nothing was measured "
+            f"Budget, {request.question} at most {request.latency_ms:g} ms on {targets}: nothing was measured "
             "again, so nothing is promised."
         )
     lines = []
@@ -83,7 +84,7 @@ def promise(request: SearchRequest, finalists: Sequence[Finalist]) -> str:
         own = [finalist for finalist in finalists if finalist.target == str(config.target)]
         found = [finalist.label for finalist in own if finalist.keeps and not finalist.member]
         members = [finalist.label for finalist in own if finalist.keeps and finalist.member]
-        budget = f"Budget, {request.question.in_words} at most {request.latency_ms:g} ms on {config.target}:"
+        budget = f"Budget, {request.question} at most {request.latency_ms:g} ms on {config.target}:"
         if found:
             lines.append(f"{budget} kept by {', '.join(dict.fromkeys(found))} (upper end of the 95 % interval).")
         elif members:
@@ -92,6 +93,10 @@ def promise(request: SearchRequest, finalists: Sequence[Finalist]) -> str:
         else:
             lines.append(f"{budget} the upper end of no finalist's 95 % interval keeps it.")
     return "\n".join(lines)
+
+
+def _is_of_people(result: SearchResult) -> bool:
+    return result.study.head.settings.get("task", "pose") == "pose"
 
 
 def _count(number: int, unit: str) -> str:

@@ -53,6 +53,12 @@ def test_reference_and_smallest_net_are_tried_at_every_precision() -> None:
     ]
 
 
+def test_other_sizes_than_the_trainings_are_named() -> None:
+    assert "trained at 64x64: at 96x64, 32x32 it" in _frame_with_recipe(size=("96x64", "64x64", "32x32")).other_sizes
+    assert _frame_with_recipe(size=("64x64",)).other_sizes == ""
+    assert _frame_with_recipe().other_sizes == ""
+
+
 def test_a_budget_is_out_of_reach_when_the_smallest_net_breaks_it_at_every_precision() -> None:
     said: list[str] = []
     watch = Watch(frame(precision=("fp32", "bf16")), LineView(said.append), lambda: False)

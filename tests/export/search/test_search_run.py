@@ -334,6 +334,14 @@ def test_weights_of_one_net_are_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert "holds the weights of one net; a search needs those of a supernet" in err
 
 
+def test_persons_are_for_pose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_weights(tmp_path / "street.safetensors", small_weights("segmentation"))
+    line = words(tmp_path / "street.safetensors", "--n-trials", "2", "--boundary", "pipeline", "--persons", "3")
+    code, _, err = call(capsys, *line)
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+    assert "3 persons are asked for; a segmentation net takes the whole picture" in err
+
+
 def test_a_search_needs_an_end(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = call(capsys, *words(weights))
     assert (code, "give --n-trials, --timeout, or both" in err) == (2, True)

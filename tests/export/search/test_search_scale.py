@@ -65,6 +65,12 @@ def test_a_worker_that_joins_waits_until_the_study_is_there(tmp_path: Path) -> N
         )
 
 
+def test_ctrl_c_ends_the_wait_for_a_study(tmp_path: Path) -> None:
+    storage = str(tmp_path / "study.db")
+    with pytest.raises(KeyboardInterrupt):
+        _await_study(request(tmp_path, storage=storage, join=True), storage, LineView(lambda _: None), lambda: True)
+
+
 def test_a_study_that_shall_go_on_must_be_there(tmp_path: Path) -> None:
     told: list[str] = []
     view = LineView(told.append)

@@ -29,7 +29,7 @@ def test_anytime_volume_is_that_of_all_points_so_far() -> None:
 
 
 def test_processes_share_a_race_without_changing_it(tmp_path: Path) -> None:
-    race = Race(str(drawn_table(tmp_path)), {"random": {}, "aging": {}}, seeds=(0, 1), n_trials=12)
+    race = Race(str(drawn_table(tmp_path)), {"aging": {}, "topology": {}}, seeds=(0, 1), n_trials=30)
     alone, shared = run_race(race), run_race(race, jobs=2)
     for label, curves in alone.curves.items():
         np.testing.assert_array_equal(shared.curves[label], curves)
