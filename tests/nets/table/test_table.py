@@ -14,6 +14,7 @@ from scipy import stats
 from scalenas.registry import get_space
 from scalenas.search.pareto import dominates
 from scalenas.table.accuracies import Accuracy
+from scalenas.table.accuracies import read as read_accuracies
 from scalenas.table.build import Latency, append_latency, assembled, read_latencies
 from scalenas.table.lines import append_line, read_lines
 from scalenas.table.nets import members, others
@@ -170,6 +171,29 @@ def test_a_surrogates_error_is_that_of_nets_outside_the_table() -> None:
     assert (fit.count, fit.held_out) == (len(inside) + len(outside), len(outside))
     with pytest.raises(UserError, match="needs at least 10 nets of the whole space, got 9"):
         fit_column(column, exact, list(zip(outside, truth.tolist(), strict=True))[:9])
+
+
+@pytest.mark.slow
+def test_the_shipped_table_is_what_its_lines_give(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[3] / "benchmarks" / "tables"
+    for name in ("latencies", "accuracies"):
+        lines = gzip.decompress((folder / f"pose-w16.{name}.jsonl.gz").read_bytes())
+        (tmp_path / f"{name}.jsonl").write_bytes(lines)
+    shipped = load("pose-w16")
+    settings, size = shipped.record.settings, (128, 96)
+    full = others(settings, size, 150)
+    known = read_accuracies(tmp_path / "accuracies.jsonl")
+    measured = read_latencies(tmp_path / "latencies.jsonl")
+    record = assembled(settings, size, measured, known, full=full, about=shipped.record.about)
+    assert [column.values for column in record.columns] == [column.values for column in shipped.record.columns]
+    for found, fit in zip(record.fits, shipped.record.fits, strict=True):
+        assert (found.count, found.held_out) == (fit.count, fit.held_out) == (1174, 150)
+        assert [found.mape, found.rmse, found.tau] == pytest.approx([fit.mape, fit.rmse, fit.tau], rel=1e-3)
+    # Each net's own figure took part in the fit: what the surrogate says of it is near.
+    judged = {entry.spec: entry.value for entry in known}
+    guessed = np.array([shipped.query(spec)["accuracy"] for spec in full])
+    true = np.array([judged[spec.digest] for spec in full])
+    assert float(np.mean(abs(guessed / true - 1))) < 0.025
 
 
 @pytest.mark.parametrize("count", [4, 12, 30])
