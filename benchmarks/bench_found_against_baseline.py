@@ -20,7 +20,6 @@ at each of their other values, so that what is owed to the net and what to its s
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +41,7 @@ from scalenas.transferred_statistics import rule_for, statistics_by
 from scalenas.weights import Weights, load_weights
 from scalenas_export.search.accuracy import judging_config
 from scalenas_export.search.data import DataSource
-from scalenas_export.search.deployment import PRECISION, SIZE, chosen_config, deployed, parse_size
+from scalenas_export.search.deployment import PRECISION, SIZE, chosen_config, deployed, deployments, parse_size
 from scalenas_export.search.evaluator import inherited_net
 from scalenas_export.search.finalists import Entry, confirm
 from scalenas_export.search.judging import Prepared, prepare
@@ -86,11 +85,6 @@ class Found:
     headlines: Mapping[str, float]
     limit: int | None
     calibration: int
-
-    @property
-    def deployments(self) -> list[dict[str, str]]:
-        """Every combination of the genes' values, the supernet's own first; one without any is empty."""
-        return [dict(zip(self.choices, values, strict=True)) for values in itertools.product(*self.choices.values())]
 
 
 def read_search(folder: Path, top: int, recipe: Recipe) -> Found:
@@ -296,7 +290,7 @@ def accuracies(
             raise UserError(
                 f"{arguments.alone} is not HRNet's pattern of this supernet, with its recipe, trained alone"
             )
-        for number, choices in enumerate(found.deployments):
+        for number, choices in enumerate(deployments(found.choices)):
             done[_at(ALONE, choices if number else {})] = judge.alone(alone, choices)
     for path in arguments.tuned:
         tuned = load_weights(path)
@@ -410,7 +404,7 @@ def main() -> None:
             if arguments.random:
                 raise UserError("the budget is the search engine's: give --random 0 with --target")
             found = replace(found, config=EngineConfig(Target.parse(arguments.target)))
-        first, *others = found.deployments
+        first, *others = deployments(found.choices)
         nets = {name: subject.candidate(spec, first) for name, spec in subject.members.items()}
         hrnet = next(iter(nets))
         nets |= {_at(hrnet, choices): subject.candidate(subject.reference, choices) for choices in others}

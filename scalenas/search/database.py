@@ -185,12 +185,12 @@ class DatabaseLedger(Ledger):
         # The worker that makes a study writes its head a moment later, unless it is killed in between.
         found = None if created else _waited(stored, _ADOPT_AFTER if self._is_empty() else 0.0)
         if found is None:
-            if head is None and self._is_empty():
-                raise NoStudy(f"study {self._place} is empty: who made it was killed before its first candidate")
-            if head is None or not self._is_empty():
+            if not self._is_empty():
                 raise UserError(
                     f"study {self._place} was not made by this program; give the search another name (--study-name)"
                 )
+            if head is None:
+                raise NoStudy(f"study {self._place} is empty: who made it was killed before its first candidate")
             self._optuna.set_study_user_attr(self._study, HEAD, head.to_json())
             return head
         existing = read_head(found)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,11 @@ class Deployed:
 
     spec: SubnetSpec
     recipe: Recipe
+
+
+def deployments(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Returns every combination of the choices, the first values first; one without any is empty."""
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
 def deployed(space: SearchSpace, recipe: Recipe, spec: SubnetSpec, choices: Mapping[str, str]) -> Deployed:

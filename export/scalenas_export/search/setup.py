@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from scalenas.spec import SubnetSpec
 from scalenas_export.packing import check_targets
 from scalenas_export.recipes import spec_recipe
 from scalenas_export.search.data import data_identity
-from scalenas_export.search.deployment import PRECISION, SIZE, deployed, deployed_spec
+from scalenas_export.search.deployment import PRECISION, SIZE, deployed, deployed_spec, deployments
 from scalenas_export.search.evaluator import LiveEvaluator
 from scalenas_export.search.progress import Front, Plan
 from scalenas_export.search.request import SearchRequest
@@ -61,7 +60,7 @@ class Frame:
     @property
     def deployments(self) -> list[dict[str, str]]:
         """Every combination of the choices of deployment, the first values first; one without any is empty."""
-        return [dict(zip(self.choices, values, strict=True)) for values in itertools.product(*self.choices.values())]
+        return deployments(self.choices)
 
     @property
     def other_sizes(self) -> str:
