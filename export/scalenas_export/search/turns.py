@@ -14,7 +14,10 @@ from scalenas_runtime.measure.statistics import Samples
 
 # A shared machine changes its pace within tenths of a second: turns much longer than these have such a change in their
 # midst, and no reference around them can divide it out (`benchmarks/bench_slices.py`).
-SLICE_SECONDS, SLICE_SAMPLES, REFERENCE_SAMPLES = 0.03, 5, 3
+SLICE_SECONDS, SLICE_SAMPLES = 0.03, 3
+# An engine that takes this long is as warm as ever after the one inference that does not count: one of the reference's
+# between two slices is enough then, and gives closer ratios than three do at the same total time.
+LONG_SECONDS = 0.01
 # Turns go on until the ratio is precise, but for at most so many times the grade's time.
 PATIENCE = 3
 
@@ -41,7 +44,8 @@ def take_turns(
     Raises:
         MeasuringFailed: the process died or hung.
     """
-    own, other = (names[0], SLICE_SECONDS, SLICE_SAMPLES), (names[1], SLICE_SECONDS, REFERENCE_SAMPLES)
+    long = expected_seconds(job, opened, seconds=0.0, samples=1) >= LONG_SECONDS
+    own, other = (names[0], SLICE_SECONDS, SLICE_SAMPLES), (names[1], 0.0 if long else SLICE_SECONDS, 1)
     slices: list[Slice] = []
     references: list[Samples] = []
     seconds, samples = job.wanted
@@ -65,7 +69,7 @@ def take_turns(
         most = min(most, PATIENCE * len(slices))
         if found.error <= PRECISION * found.ratio or len(slices) >= most:
             return slices, found
-        more = min(max(LEAST_SLICES, len(slices) // 2), int(most) - len(slices))
+        more = min(max(LEAST_SLICES, len(slices) // 4), int(most) - len(slices))
 
 
 def _first(job: MeasureJob, opened: Opened) -> int:

@@ -43,7 +43,7 @@ class Grade:
 
 
 GRADES = {
-    "search": Grade("search", 0.5, 30, 1, 0, 1.0),
+    "search": Grade("search", 0.5, 30, 1, 0, 0.5),
     "standard": Grade("standard", 3.0, 662, 1, 0, 5.0),
     "report": Grade("report", 10.0, 2010, 5, 2, 5.0),
 }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scalenas_export.search.bracket import LEAST_SLICES, Bracket
-from scalenas_export.search.turns import PATIENCE, SLICE_SAMPLES, take_turns
+from scalenas_export.search.turns import LONG_SECONDS, PATIENCE, SLICE_SAMPLES, SLICE_SECONDS, take_turns
 from scalenas_runtime.measure.job import PRECISION, MeasureJob, Opened, Slice
 from scalenas_runtime.measure.warmup import WarmUp
 from scalenas_runtime.targets import EngineConfig
@@ -68,6 +68,14 @@ def test_a_quiet_machine_gives_the_grade_and_no_more(milliseconds: float, stat: 
     assert len(slices) == LEAST_SLICES or not enough
     for turns in machine.asked:
         assert [name for name, _, _ in turns] == ["reference", *["candidate", "reference"] * (len(turns) // 2)]
+
+
+@pytest.mark.parametrize("milliseconds", [2.0, 20.0])
+def test_a_long_reference_runs_once_between_two_slices(milliseconds: float) -> None:
+    machine = Machine(milliseconds)
+    machine.turns(MeasureJob(Path("m.onnx"), CONFIG, "search"))
+    asked = {(seconds, samples) for turns in machine.asked for name, seconds, samples in turns if name == "reference"}
+    assert asked == {(0.0, 1) if milliseconds > 1000 * LONG_SECONDS else (SLICE_SECONDS, 1)}
 
 
 @pytest.mark.parametrize("stat", ["median", "p95"])
