@@ -16,7 +16,7 @@ from scalenas_runtime.measure.statistics import Samples
 # midst, and no reference around them can divide it out (`benchmarks/bench_slices.py`).
 SLICE_SECONDS, SLICE_SAMPLES = 0.03, 3
 # An engine that takes this long is as warm as ever after the one inference that does not count: one of the reference's
-# between two slices is enough then, and gives closer ratios than three do at the same total time.
+# between two slices is enough then, and gives closer ratios in less time than three do (`benchmarks/bench_turns.py`).
 LONG_SECONDS = 0.01
 # Turns go on until the ratio is precise, but for at most so many times the grade's time.
 PATIENCE = 3
