@@ -32,6 +32,7 @@ from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.measure import MeasuringProcess, device_locks
+from scalenas_runtime.measure.job import Turn
 from scalenas_runtime.measure.statistics import Samples
 from scalenas_runtime.targets import EngineConfig, Target
 
@@ -92,7 +93,7 @@ def traces(subject: Subject, config: EngineConfig, *, nets: int, opens: int, pai
         for turn, net in itertools.product(range(opens), range(nets)):
             name, _ = process.open(question.job(files[net], config, subject.recipe))
             names = [reference, *[name, reference] * pairs]
-            taken = process.interleave([(each, SLICE_SECONDS, SAMPLES) for each in names])
+            taken = process.interleave([Turn(each, SLICE_SECONDS, SAMPLES) for each in names])
             process.close(name)
             times = [np.array(item.milliseconds) for item in taken]
             found.append(Trace(net, times[1::2], times[::2]))

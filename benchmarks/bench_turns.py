@@ -3,9 +3,10 @@
     python -m benchmarks.bench_turns [--weights random-18] [--size 256x192] [--target openvino:cpu/bf16] [--rounds 30]
         [--seconds 0.5] [--out benchmarks/results/turns.json]
 
-A drawn net and HRNet's pattern are opened once. Each round takes their ratio by every pattern (inferences of the net,
-inferences of the reference), one pattern after the other, over the same seconds of the net's time; each turn begins
-with an inference that does not count. Compared are all pairs of rounds: how far apart the two ratios of a pattern are.
+A drawn net and HRNet's pattern are opened once. Each round takes their ratio by every pattern (inferences of the net to
+inferences of the reference; `1 +` is one that does not count, as the turn before cooled the caches), one pattern after
+the other, over the same seconds of the net's time. Compared are all pairs of rounds: how far apart the two ratios of a
+pattern are.
 """
 
 from __future__ import annotations
@@ -31,9 +32,26 @@ from scalenas_runtime.errors import UserError
 from scalenas_runtime.files import write_text
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.measure import MeasuringProcess, device_locks
+from scalenas_runtime.measure.job import Turn
 from scalenas_runtime.targets import EngineConfig, Target
 
-PATTERNS = ((5, 3), (4, 2), (5, 1), (4, 1), (3, 1), (2, 1))
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """How many inferences a turn of the net and one of the reference take; `settle`: the net's begins with another."""
+
+    samples: int
+    reference_samples: int
+    settle: bool = True
+
+    def __str__(self) -> str:
+        return f"{'1 + ' if self.settle else ''}{self.samples} to 1 + {self.reference_samples}"
+
+
+PATTERNS = (
+    *(Pattern(own, other) for own, other in ((5, 3), (4, 2), (4, 1), (3, 1))),
+    *(Pattern(own, 1, settle=False) for own in (5, 4, 3, 2)),
+)
 
 
 @dataclass(slots=True)
@@ -44,13 +62,12 @@ class Taken:
     errors: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    def row(self, pattern: tuple[int, int]) -> dict[str, Json]:
+    def row(self, pattern: Pattern) -> dict[str, Json]:
         """Returns the pattern with its figures."""
         pairs = itertools.combinations(self.ratios, 2)
         apart = [abs(one - two) / ((one + two) / 2) for one, two in pairs]
         return {
-            "samples": pattern[0],
-            "reference_samples": pattern[1],
+            "pattern": str(pattern),
             "wall_seconds": float(np.median(self.seconds)),
             "ratio": float(np.median(self.ratios)),
             "median_difference": float(np.median(apart)),
@@ -79,11 +96,12 @@ def measured(subject: Subject, config: EngineConfig, *, rounds: int, seconds: fl
             names.append(name)
         each = opened.warm_up.seconds / opened.warm_up.iterations
         for number in range(rounds):
-            for (own, other), found in taken.items():
-                count = max(LEAST_SLICES, math.ceil(seconds / (own * each)))
-                reference = (names[0], 0.0, other)
+            for pattern, found in taken.items():
+                count = max(LEAST_SLICES, math.ceil(seconds / (pattern.samples * each)))
+                own = Turn(names[1], 0.0, pattern.samples, pattern.settle)
+                reference = Turn(names[0], 0.0, pattern.reference_samples)
                 started = time.perf_counter()
-                parts = process.interleave([reference, *[(names[1], 0.0, own), reference] * count])
+                parts = process.interleave([reference, *[own, reference] * count])
                 found.seconds.append(time.perf_counter() - started)
                 times = [np.array(part.milliseconds) for part in parts]
                 result = bracket(times[1::2], times[::2], None, np.random.default_rng(0))
@@ -111,7 +129,7 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from None
     for row in rows:
         print(
-            f"{row['samples']} to {row['reference_samples']}: {row['wall_seconds']:.2f} s, ratio {row['ratio']:.4f}, "
+            f"{row['pattern']}: {row['wall_seconds']:.2f} s, ratio {row['ratio']:.4f}, "
             f"median {row['median_difference']:.2%}, 90 % below {row['p90_difference']:.2%}"
         )
     record: dict[str, Json] = {

@@ -16,6 +16,7 @@ import pytest
 from scalenas_export.cli.app import run
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.measure import MeasureJob, Measurement, MeasuringProcess, Plan, job, run_job, run_jobs
+from scalenas_runtime.measure.job import Turn
 from scalenas_runtime.measure.output import export_times, save
 from scalenas_runtime.measure.statistics import Statistics
 from scalenas_runtime.measure.subject import open_subject
@@ -144,7 +145,7 @@ def test_one_process_serves_many_engines(tiny_models: Any) -> None:
 def test_engines_take_turns_in_one_process(tiny_models: Any) -> None:
     with MeasuringProcess() as process:
         names = [process.open(MeasureJob(tiny_models.path("one"), config, "search"))[0] for config in (VINO, RUNTIME)]
-        turns = [(names[0], 0.0, 3), (names[1], 0.0, 4), (names[0], 0.1, 1)]
+        turns = [Turn(names[0], 0.0, 3), Turn(names[1], 0.0, 4, settle=False), Turn(names[0], 0.1, 1)]
         taken = process.interleave(turns)
         assert [len(part.milliseconds) for part in taken][:2] == [3, 4]
         assert sum(taken[2].milliseconds) >= 100
@@ -152,7 +153,7 @@ def test_engines_take_turns_in_one_process(tiny_models: Any) -> None:
         assert len({(part.sharing.others, part.sharing.stolen) for part in taken if part.sharing is not None}) == 1
         assert process.interleave([]) == []
         with pytest.raises(UserError, match="'9' is not open; open: "):
-            process.interleave([(names[0], 0.0, 1), ("9", 0.0, 1)])
+            process.interleave([Turn(names[0], 0.0, 1), Turn("9", 0.0, 1)])
 
 
 def test_module_measures_a_job_from_stdin(tiny_models: Any, tmp_path: Path) -> None:

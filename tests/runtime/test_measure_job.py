@@ -163,8 +163,8 @@ def test_server_goes_on_after_a_mistake() -> None:
     assert texts[1] == "'1' is not open; open: none"
     assert texts[2].startswith("measure job: Object missing required field")
     assert texts[3] == "'1' is not open; open: none"
-    assert texts[4] == "unknown turn 1"
-    assert texts[5].startswith('unknown turn {"id": ["1"], ')
+    assert texts[4].startswith("turn: Expected `object`, got `int`")
+    assert texts[5].startswith("turn: Expected `str`, got `array`")
 
 
 def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:

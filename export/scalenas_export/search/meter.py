@@ -18,7 +18,7 @@ from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
 from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.measure import MeasureJob, MeasuringFailed, MeasuringProcess, device_locks
-from scalenas_runtime.measure.job import HUNG, Drift, Opened, Slice, expected_seconds, flags_of
+from scalenas_runtime.measure.job import HUNG, Drift, Opened, Slice, Turn, expected_seconds, flags_of
 from scalenas_runtime.measure.protocol import joined
 from scalenas_runtime.measure.statistics import summarise
 from scalenas_runtime.targets import EngineConfig
@@ -238,7 +238,7 @@ class LatencyMeter:
         for piece in range(HEADLINE_PIECES):
             if piece:
                 time.sleep(HEADLINE_PAUSE)
-            (run,) = process.interleave([(name, HEADLINE_SECONDS, samples)], timeout=limit)
+            (run,) = process.interleave([Turn(name, HEADLINE_SECONDS, samples)], timeout=limit)
             taken += run.milliseconds
         return float(np.median(taken))
 

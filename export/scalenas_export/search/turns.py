@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from scalenas_export.search.bracket import LEAST_SLICES, Bracket, bracket
-from scalenas_runtime.measure.job import HUNG, PRECISION, STATISTICS, MeasureJob, Opened, Slice, expected_seconds
+from scalenas_runtime.measure.job import HUNG, PRECISION, STATISTICS, MeasureJob, Opened, Slice, Turn, expected_seconds
 from scalenas_runtime.measure.statistics import Samples
 
 # A shared machine changes its pace within tenths of a second: turns much longer than these have such a change in their
@@ -25,8 +25,8 @@ PATIENCE = 3
 class Interleave(Protocol):
     """What takes slices in one process: `MeasuringProcess.interleave`."""
 
-    def __call__(self, turns: Sequence[tuple[str, float, int]], *, timeout: float = ...) -> list[Slice]:
-        """Returns a slice for each turn of name, seconds and samples."""
+    def __call__(self, turns: Sequence[Turn], *, timeout: float = ...) -> list[Slice]:
+        """Returns a slice for each turn."""
 
 
 def take_turns(
@@ -45,7 +45,7 @@ def take_turns(
         MeasuringFailed: the process died or hung.
     """
     long = expected_seconds(job, opened, seconds=0.0, samples=1) >= LONG_SECONDS
-    own, other = (names[0], SLICE_SECONDS, SLICE_SAMPLES), (names[1], 0.0 if long else SLICE_SECONDS, 1)
+    own, other = Turn(names[0], SLICE_SECONDS, SLICE_SAMPLES), Turn(names[1], 0.0 if long else SLICE_SECONDS, 1)
     slices: list[Slice] = []
     references: list[Samples] = []
     seconds, samples = job.wanted

@@ -181,6 +181,22 @@ class Opened(Record, frozen=True):
     warm_up: WarmUp
 
 
+class Turn(Record, frozen=True):
+    """What one of several opened engines is asked for in its turn.
+
+    Attributes:
+        id: Its name in the process.
+        seconds: Timed seconds, at least.
+        samples: Timed inferences, at least.
+        settle: Begin with an inference that does not count, as the turn before cooled the caches.
+    """
+
+    id: str
+    seconds: float
+    samples: int
+    settle: bool = True
+
+
 class Slice(Record, frozen=True):
     """Inferences timed in one go.
 

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.measure.job import MeasureJob, Opened, Slice
-from scalenas_runtime.records import read_record
+from scalenas_runtime.measure.job import MeasureJob, Opened, Slice, Turn
+from scalenas_runtime.records import read_record, to_plain
 
 P = TypeVar("P", bound="ServedProcess")
 SERVE = (sys.executable, "-m", "scalenas_runtime", "measure", "--serve")
@@ -170,16 +170,13 @@ class MeasuringProcess(ServedProcess):
         answer = self.ask({"do": "sample", "id": name, "seconds": seconds, "samples": samples}, timeout)
         return read_record(Slice, answer, what="answer of the measuring process")
 
-    def interleave(self, turns: Sequence[tuple[str, float, int]], *, timeout: float = 600.0) -> list[Slice]:
-        """Returns a slice for each turn of name, seconds and samples, taken one right after the other.
-
-        Each turn begins with an inference that does not count, as the turn before cooled the caches.
+    def interleave(self, turns: Sequence[Turn], *, timeout: float = 600.0) -> list[Slice]:
+        """Returns a slice for each turn, taken one right after the other.
 
         Raises:
             MeasuringFailed: the process died or took longer than `timeout` seconds.
         """
-        asked = [{"id": name, "seconds": seconds, "samples": samples} for name, seconds, samples in turns]
-        answer = self.ask({"do": "interleave", "turns": asked}, timeout)
+        answer = self.ask({"do": "interleave", "turns": [to_plain(turn) for turn in turns]}, timeout)
         return [read_record(Slice, taken, what="answer of the measuring process") for taken in answer["slices"]]
 
     def close(self, name: str, *, timeout: float = 60.0) -> float | None:

@@ -1,9 +1,9 @@
 """The measuring process: reads requests line by line on stdin, answers each with one line of JSON on stdout.
 
 Requests: `{"do": "open", "id": ..., "job": {...}, "rebuild": bool}`, `{"do": "sample", "id": ..., "seconds": s,
-"samples": n}`, `{"do": "interleave", "turns": [{"id": ..., "seconds": s, "samples": n}, ...]}`, `{"do": "close", "id":
-...}`. Answers: `{"ok": ...}`, or `{"error": text}` for what the user got wrong. Several engines may be open at once, so
-that one process can serve a whole search.
+"samples": n}`, `{"do": "interleave", "turns": [{"id": ..., "seconds": s, "samples": n, "settle": bool}, ...]}`, `{"do":
+"close", "id": ...}`. Answers: `{"ok": ...}`, or `{"error": text}` for what the user got wrong. Several engines may be
+open at once, so that one process can serve a whole search.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import IO, Any
 import msgspec
 
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.measure.job import MeasureJob, Slice
+from scalenas_runtime.measure.job import MeasureJob, Slice, Turn
 from scalenas_runtime.measure.subject import Subject, open_subject
 from scalenas_runtime.measure.watch import Watch
-from scalenas_runtime.records import to_plain
+from scalenas_runtime.records import read_record, to_plain
 
 
 def private_stdout() -> IO[str]:
@@ -82,7 +82,8 @@ def _answer(request: dict[str, Any], subjects: dict[str, Subject]) -> dict[str, 
         case {"do": "sample", "id": str(name), "seconds": float() | int() as seconds, "samples": int(samples)}:
             return to_plain(_of(subjects, name).sample(seconds, samples))
         case {"do": "interleave", "turns": list(turns)}:
-            return {"slices": [to_plain(taken) for taken in _interleaved([_turn(each, subjects) for each in turns])]}
+            read = [read_record(Turn, each, what="turn") for each in turns]
+            return {"slices": [to_plain(taken) for taken in _interleaved([(_of(subjects, t.id), t) for t in read])]}
         case {"do": "close", "id": str(name)}:
             _of(subjects, name).close()
             del subjects[name]
@@ -91,20 +92,13 @@ def _answer(request: dict[str, Any], subjects: dict[str, Subject]) -> dict[str, 
             raise UserError(f"unknown request {json.dumps(request)[:200]}")
 
 
-def _turn(turn: object, subjects: dict[str, Subject]) -> tuple[Subject, float, int]:
-    match turn:
-        case {"id": str(name), "seconds": float() | int() as seconds, "samples": int(samples)}:
-            return _of(subjects, name), seconds, samples
-        case _:
-            raise UserError(f"unknown turn {json.dumps(turn)[:200]}")
-
-
-def _interleaved(turns: list[tuple[Subject, float, int]]) -> list[Slice]:
+def _interleaved(turns: list[tuple[Subject, Turn]]) -> list[Slice]:
     watch = Watch()
     slices = []
-    for subject, seconds, samples in turns:
-        subject.step()  # the turn before cooled the caches
-        slices.append(subject.sample(seconds, samples))
+    for subject, turn in turns:
+        if turn.settle:
+            subject.step()
+        slices.append(subject.sample(turn.seconds, turn.samples))
     # One slice is too short to tell who else was busy; all of them together are not.
     sharing = watch.read()
     return [msgspec.structs.replace(taken, sharing=sharing) for taken in slices]

@@ -11,7 +11,7 @@ import pytest
 
 from scalenas_export.search.bracket import LEAST_SLICES, Bracket
 from scalenas_export.search.turns import LONG_SECONDS, PATIENCE, SLICE_SAMPLES, SLICE_SECONDS, take_turns
-from scalenas_runtime.measure.job import PRECISION, MeasureJob, Opened, Slice
+from scalenas_runtime.measure.job import PRECISION, MeasureJob, Opened, Slice, Turn
 from scalenas_runtime.measure.warmup import WarmUp
 from scalenas_runtime.targets import EngineConfig
 
@@ -28,19 +28,19 @@ class Machine:
     wobble: float = 0.0
     slope: float = 0.0
     pace: float | None = None
-    asked: list[Sequence[tuple[str, float, int]]] = field(default_factory=list)
+    asked: list[Sequence[Turn]] = field(default_factory=list)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
     taken: int = 0
 
-    def interleave(self, turns: Sequence[tuple[str, float, int]], *, timeout: float = 0.0) -> list[Slice]:
+    def interleave(self, turns: Sequence[Turn], *, timeout: float = 0.0) -> list[Slice]:
         self.asked.append(turns)
         found = []
-        for name, seconds, samples in turns:
+        for turn in turns:
             self.taken += 1
-            own = RATIO if name == "candidate" else 1.0
+            own = RATIO if turn.id == "candidate" else 1.0
             each = self.milliseconds * own * (1 + self.slope * self.taken) * (1 + self.wobble * self.rng.normal())
             frame = each if self.pace is None else 1000 / self.pace
-            count = max(samples, int(np.ceil(1000 * seconds / frame)))
+            count = max(turn.samples, int(np.ceil(1000 * turn.seconds / frame)))
             found.append(Slice([each] * count, count * frame / 1000, None, {}))
         return found
 
@@ -67,14 +67,14 @@ def test_a_quiet_machine_gives_the_grade_and_no_more(milliseconds: float, stat: 
     enough = sum(part.seconds for part in without) >= seconds and sum(map(_count, without)) >= samples
     assert len(slices) == LEAST_SLICES or not enough
     for turns in machine.asked:
-        assert [name for name, _, _ in turns] == ["reference", *["candidate", "reference"] * (len(turns) // 2)]
+        assert [turn.id for turn in turns] == ["reference", *["candidate", "reference"] * (len(turns) // 2)]
 
 
 @pytest.mark.parametrize("milliseconds", [2.0, 20.0])
 def test_a_long_reference_runs_once_between_two_slices(milliseconds: float) -> None:
     machine = Machine(milliseconds)
     machine.turns(MeasureJob(Path("m.onnx"), CONFIG, "search"))
-    asked = {(seconds, samples) for turns in machine.asked for name, seconds, samples in turns if name == "reference"}
+    asked = {(turn.seconds, turn.samples) for turns in machine.asked for turn in turns if turn.id == "reference"}
     assert asked == {(0.0, 1) if milliseconds > 1000 * LONG_SECONDS else (SLICE_SECONDS, 1)}
 
 
@@ -110,7 +110,7 @@ def test_turns_go_on_until_the_ratio_is_known_or_patience_ends() -> None:
     assert errors[0] <= PRECISION
     assert errors[1] <= PRECISION
     assert errors[2] > PRECISION
-    first = sum(name == "candidate" for name, _, _ in machine.asked[0])
+    first = sum(turn.id == "candidate" for turn in machine.asked[0])
     assert PATIENCE * first <= counts[2] <= PATIENCE * (first + 4)
 
 
