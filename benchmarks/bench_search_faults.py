@@ -6,7 +6,7 @@
 
 First on a closed table, whose figures are the same in every run: the finished candidates must equal those of a run that
 nobody disturbed, and at most one candidate a kill may be measured again. Then live: `scalenas-export search` is killed
-between one and twelve seconds after each start, at whatever it is doing, and gone on with by `--resume`; no candidate
+between one and twenty-five seconds after each start, at whatever it is doing, and gone on with by `--resume`; no candidate
 may be missing or there twice.
 """
 
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAUSE = 0.02
 CLI = "from scalenas_export.cli import main; main()"
 # Seconds from the start of a live search to its end: from its imports to the midst of a candidate.
-MOMENTS = (1.0, 12.0)
+MOMENTS = (1.0, 25.0)
 
 
 def on_table(table: str, storage: str | None, *, n_trials: int, log: Path | None = None) -> Study:
@@ -115,11 +115,13 @@ def live_part(given: argparse.Namespace) -> dict[str, Json]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
         command = [sys.executable, "-c", CLI, "search", "--weights", given.weights]
-        command += ["--target", given.target, "--limit", "40", "--finalists", "0", "--out", str(folder), "--resume"]
+        command += ["--target", given.target, "--limit", "40", "--finalists", "0", "--out", str(folder)]
         command += ["--n-trials", str(given.live_trials)]
         found: list[int] = []
         while len(found) < given.live_kills:
-            worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            # What was killed before it had made its folder left nothing to go on with.
+            again = [*command, "--resume"] if folder.exists() else command
+            worker = subprocess.Popen(again, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 code = worker.wait(moments.uniform(*MOMENTS))
             except subprocess.TimeoutExpired:
@@ -128,7 +130,9 @@ def live_part(given: argparse.Namespace) -> dict[str, Json]:
                 found.append(count(folder))
             else:
                 raise SystemExit(f"the search ended by itself with exit code {code} after {len(found)} kills")
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [*command, "--resume"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         study = Study.open(str(folder / "study.db"))
         trials = list(study.trials)
         study.close()
