@@ -6,8 +6,8 @@
 
 First on a closed table, whose figures are the same in every run: the finished candidates must equal those of a run that
 nobody disturbed, and at most one candidate a kill may be measured again. Then live: `scalenas-export search` is killed
-between one and twenty-five seconds after each start, at whatever it is doing, and gone on with by `--resume`; no candidate
-may be missing or there twice.
+between 1 and 25 seconds after each start, at whatever it is doing, and gone on with by `--resume`; no candidate may be
+missing or there twice.
 """
 
 from __future__ import annotations
@@ -120,8 +120,7 @@ def live_part(given: argparse.Namespace) -> dict[str, Json]:
         found: list[int] = []
         while len(found) < given.live_kills:
             # What was killed before it had made its folder left nothing to go on with.
-            again = [*command, "--resume"] if folder.exists() else command
-            worker = subprocess.Popen(again, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            worker = start([*command, "--resume"] if folder.exists() else command)
             try:
                 code = worker.wait(moments.uniform(*MOMENTS))
             except subprocess.TimeoutExpired:
@@ -130,9 +129,8 @@ def live_part(given: argparse.Namespace) -> dict[str, Json]:
                 found.append(count(folder))
             else:
                 raise SystemExit(f"the search ended by itself with exit code {code} after {len(found)} kills")
-        subprocess.run(
-            [*command, "--resume"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        if code := start([*command, "--resume"]).wait():
+            raise SystemExit(f"the last search ended with exit code {code}")
         study = Study.open(str(folder / "study.db"))
         trials = list(study.trials)
         study.close()
@@ -148,6 +146,11 @@ def live_part(given: argparse.Namespace) -> dict[str, Json]:
         "failed": failed,
         "held": numbers == list(range(given.live_trials)) and len(keys) == len(trials) and not failed,
     }
+
+
+def start(command: list[str]) -> subprocess.Popen[bytes]:
+    """Returns a search that runs and says nothing."""
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def count(folder: Path) -> int:
