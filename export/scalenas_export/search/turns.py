@@ -14,9 +14,10 @@ from scalenas_runtime.measure.statistics import Samples
 
 # A shared machine changes its pace within tenths of a second: turns much longer than these have such a change in their
 # midst, and no reference around them can divide it out (`benchmarks/bench_slices.py`).
-SLICE_SECONDS, SLICE_SAMPLES = 0.03, 3
-# An engine that takes this long is as warm as ever after the one inference that does not count: one of the reference's
-# between two slices is enough then, and gives closer ratios in less time than three do (`benchmarks/bench_turns.py`).
+SLICE_SECONDS, SLICE_SAMPLES = 0.03, 4
+# Of engines that take this long one inference of the reference between two slices is enough, and of a slice's four only
+# the first is slower for the turn before, which moves their median by 1 % at most: ratios repeat as well as with longer
+# turns that begin with an inference that does not count, in three quarters of the time (`benchmarks/bench_turns.py`).
 LONG_SECONDS = 0.01
 # Turns go on until the ratio is precise, but for at most so many times the grade's time.
 PATIENCE = 3
@@ -45,7 +46,8 @@ def take_turns(
         MeasuringFailed: the process died or hung.
     """
     long = expected_seconds(job, opened, seconds=0.0, samples=1) >= LONG_SECONDS
-    own, other = Turn(names[0], SLICE_SECONDS, SLICE_SAMPLES), Turn(names[1], 0.0 if long else SLICE_SECONDS, 1)
+    own = Turn(names[0], SLICE_SECONDS, SLICE_SAMPLES, settle=not long)
+    other = Turn(names[1], 0.0 if long else SLICE_SECONDS, 1)
     slices: list[Slice] = []
     references: list[Samples] = []
     seconds, samples = job.wanted
