@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.live_search import RESULTS, Subject, add_subject, instruments, subject_of
 from scalenas.inheriting import inherit
-from scalenas.search import Candidate, Measured, Objective, SearchOptions, search
+from scalenas.search import Candidate, Measured, Objective, SearchOptions, Trial, search
 from scalenas.search.objectives import Measure
 from scalenas_export.search.meter import LatencyMeter
 from scalenas_runtime.canonical import Json, pretty_json
@@ -53,8 +53,14 @@ def stock(subject: Subject, config: EngineConfig, meter: LatencyMeter, folder: P
     return measure
 
 
-def seconds_of(subject: Subject, measure: Measure, storage: Path, *, trials: int) -> float:
-    """Returns the wall time in which the study in `storage` grew to `trials` candidates."""
+def seconds_of(
+    subject: Subject, measure: Measure, storage: Path, *, trials: int, parts: list[dict[str, float]]
+) -> float:
+    """Returns the wall time in which the study in `storage` grew to `trials` candidates.
+
+    What the steps of each new candidate took goes into `parts`, in seconds.
+    """
+    known = len(parts)
     started = time.perf_counter()
     options = SearchOptions(
         settings=subject.weights.settings, inputs=subject.reference.inputs, n_trials=trials, predict=("latency",)
@@ -62,16 +68,37 @@ def seconds_of(subject: Subject, measure: Measure, storage: Path, *, trials: int
     study = search(
         subject.space, [Objective("latency", measure, "minimize", "ms")], [], "random", storage, options=options
     )
+    seconds = time.perf_counter() - started
     failed = [trial.failure for trial in study.trials if trial.state != "complete"]
+    parts += [_parts(trial) for trial in study.trials[known:] if trial.state == "complete"]
     study.close()
     if failed:
         raise UserError(f"a candidate was not measured: {failed[0]}")
-    return time.perf_counter() - started
+    return seconds
+
+
+def _parts(trial: Trial) -> dict[str, float]:
+    details = trial.details["latency"]
+    opening, warming, all_of_it = (_number(details[key]) for key in ("open_seconds", "warm_up_seconds", "seconds"))
+    prepared = details.get("prepare_seconds", {})
+    assert isinstance(prepared, dict)
+    return {
+        "graph": sum(_number(value) for value in prepared.values()),
+        "engine": opening,
+        "warm_up": warming,
+        "turns_and_rest": all_of_it - opening - warming,
+    }
+
+
+def _number(value: Json) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
 
 
 def measured(subject: Subject, config: EngineConfig, *, rounds: int, fast: int) -> dict[str, Json]:
     """Returns seconds a candidate by both ways, round by round, and candidates an hour."""
     taken: dict[str, list[float]] = {"fast": [], "stock": []}
+    parts: dict[str, list[dict[str, float]]] = {"fast": [], "stock": []}
     with instruments(subject, config) as (evaluator, meter, folder):
         meter.open(config)
         ways = {
@@ -81,13 +108,15 @@ def measured(subject: Subject, config: EngineConfig, *, rounds: int, fast: int) 
         for number in range(rounds + 1):
             for name, (measure, each) in ways.items():
                 storage = folder / f"{name}.db"
-                seconds = seconds_of(subject, measure, storage, trials=(number + 1) * each) / each
+                seconds = seconds_of(subject, measure, storage, trials=(number + 1) * each, parts=parts[name]) / each
                 print(f"round {number}, {name}: {seconds:.2f} s a candidate", flush=True)
                 if number:
                     taken[name].append(seconds)
     middles = {name: statistics.median(values) for name, values in taken.items()}
+    steps = {step: statistics.median(each[step] for each in parts["fast"]) for step in parts["fast"][0]}
     return {
         "seconds_a_candidate": dict(taken),
+        "seconds_of_fast_steps": {step: round(value, 3) for step, value in steps.items()},
         "candidates_per_hour": {name: round(3600 / value, 1) for name, value in middles.items()},
         "ratio": round(middles["stock"] / middles["fast"], 2),
     }
@@ -116,6 +145,7 @@ def main() -> None:
     }
     write_text(arguments.out, pretty_json(record))
     print(f"candidates an hour: {found['candidates_per_hour']}; {found['ratio']} times as many")
+    print(f"medians of a fast candidate's steps: {found['seconds_of_fast_steps']} s")
     print(f"wrote {arguments.out}")
 
 
