@@ -23,16 +23,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.live_search import RESULTS, Subject, add_subject, instruments, subject_of
+from benchmarks.live_search import RESULTS, Subject, add_subject, instruments, subject_of, write_record
 from scalenas.search import Measured, MeasureFailed, Trial
 from scalenas.spec import SubnetSpec
 from scalenas_export.search.finalists import Entry, confirm
 from scalenas_export.search.meter import LatencyQuestion
 from scalenas_export.search.request import Finalist
-from scalenas_runtime.canonical import Json, pretty_json
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.files import write_text
-from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.metrics.ranks import kendall_tau
 from scalenas_runtime.targets import EngineConfig, Target
 
@@ -176,20 +174,12 @@ def main() -> None:
         kept = promises(subject, config, nets[: arguments.promises], between=arguments.between, grade=arguments.grade)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
-    record: dict[str, Json] = {
-        "weights": arguments.weights,
-        "size": [subject.recipe.height, subject.recipe.width],
-        "target": arguments.target,
-        "passes": found,
-        "promises": kept,
-        "machine": fingerprint(),
-    }
-    write_text(arguments.out, pretty_json(record))
     print(
         f"median difference {found['median_difference']:.2%} (raw {found['median_difference_raw']:.2%}), tau "
         f"{found['kendall_tau']:.3f} (ceiling {found['kendall_tau_ceiling']:.3f}), {kept['kept']} of {kept['of']} "
-        f"promises kept, again over first {kept['again_over_first']:.3f}\nwrote {arguments.out}"
+        f"promises kept, again over first {kept['again_over_first']:.3f}"
     )
+    write_record(arguments, subject, {"passes": found, "promises": kept})
 
 
 if __name__ == "__main__":

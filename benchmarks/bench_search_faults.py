@@ -34,7 +34,7 @@ from scalenas_runtime.fingerprint import fingerprint
 ROOT = Path(__file__).resolve().parents[1]
 PAUSE = 0.02
 CLI = "from scalenas_export.cli import main; main()"
-# Seconds from the start of a live search to its end: from its imports to the midst of a candidate.
+# Seconds from the start of a live search to its end: from its imports to the midst of its sixth candidate or so.
 MOMENTS = (1.0, 25.0)
 
 

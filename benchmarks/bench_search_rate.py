@@ -18,15 +18,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.live_search import RESULTS, Subject, add_subject, instruments, subject_of
+from benchmarks.live_search import RESULTS, Subject, add_subject, instruments, subject_of, write_record
 from scalenas.inheriting import inherit
-from scalenas.search import Candidate, Measured, Objective, SearchOptions, Trial, search
+from scalenas.search import Candidate, Measured, Objective, SearchOptions, Study, Trial, search
 from scalenas.search.objectives import Measure
 from scalenas_export.search.meter import LatencyMeter
-from scalenas_runtime.canonical import Json, pretty_json
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.files import write_text
-from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.targets import EngineConfig, Target
 
 
@@ -53,14 +51,8 @@ def stock(subject: Subject, config: EngineConfig, meter: LatencyMeter, folder: P
     return measure
 
 
-def seconds_of(
-    subject: Subject, measure: Measure, storage: Path, *, trials: int, parts: list[dict[str, float]]
-) -> float:
-    """Returns the wall time in which the study in `storage` grew to `trials` candidates.
-
-    What the steps of each new candidate took goes into `parts`, in seconds.
-    """
-    known = len(parts)
+def seconds_of(subject: Subject, measure: Measure, storage: Path, *, trials: int) -> float:
+    """Returns the wall time in which the study in `storage` grew to `trials` candidates."""
     started = time.perf_counter()
     options = SearchOptions(
         settings=subject.weights.settings, inputs=subject.reference.inputs, n_trials=trials, predict=("latency",)
@@ -68,13 +60,19 @@ def seconds_of(
     study = search(
         subject.space, [Objective("latency", measure, "minimize", "ms")], [], "random", storage, options=options
     )
-    seconds = time.perf_counter() - started
     failed = [trial.failure for trial in study.trials if trial.state != "complete"]
-    parts += [_parts(trial) for trial in study.trials[known:] if trial.state == "complete"]
     study.close()
     if failed:
         raise UserError(f"a candidate was not measured: {failed[0]}")
-    return seconds
+    return time.perf_counter() - started
+
+
+def steps_of(storage: Path) -> dict[str, Json]:
+    """Returns the medians, over all candidates of a study, of the seconds that their steps took."""
+    study = Study.open(str(storage))
+    parts = [_parts(trial) for trial in study.trials]
+    study.close()
+    return {step: round(statistics.median(each[step] for each in parts), 3) for step in parts[0]}
 
 
 def _parts(trial: Trial) -> dict[str, float]:
@@ -98,7 +96,6 @@ def _number(value: Json) -> float:
 def measured(subject: Subject, config: EngineConfig, *, rounds: int, fast: int) -> dict[str, Json]:
     """Returns seconds a candidate by both ways, round by round, and candidates an hour."""
     taken: dict[str, list[float]] = {"fast": [], "stock": []}
-    parts: dict[str, list[dict[str, float]]] = {"fast": [], "stock": []}
     with instruments(subject, config) as (evaluator, meter, folder):
         meter.open(config)
         ways = {
@@ -108,15 +105,15 @@ def measured(subject: Subject, config: EngineConfig, *, rounds: int, fast: int) 
         for number in range(rounds + 1):
             for name, (measure, each) in ways.items():
                 storage = folder / f"{name}.db"
-                seconds = seconds_of(subject, measure, storage, trials=(number + 1) * each, parts=parts[name]) / each
+                seconds = seconds_of(subject, measure, storage, trials=(number + 1) * each) / each
                 print(f"round {number}, {name}: {seconds:.2f} s a candidate", flush=True)
                 if number:
                     taken[name].append(seconds)
+        steps = steps_of(folder / "fast.db")
     middles = {name: statistics.median(values) for name, values in taken.items()}
-    steps = {step: statistics.median(each[step] for each in parts["fast"]) for step in parts["fast"][0]}
     return {
         "seconds_a_candidate": dict(taken),
-        "seconds_of_fast_steps": {step: round(value, 3) for step, value in steps.items()},
+        "seconds_of_fast_steps": steps,
         "candidates_per_hour": {name: round(3600 / value, 1) for name, value in middles.items()},
         "ratio": round(middles["stock"] / middles["fast"], 2),
     }
@@ -136,17 +133,9 @@ def main() -> None:
         found = measured(subject, config, rounds=arguments.rounds, fast=arguments.fast)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
-    record: dict[str, Json] = {
-        "weights": arguments.weights,
-        "size": [subject.recipe.height, subject.recipe.width],
-        "target": arguments.target,
-        **found,
-        "machine": fingerprint(),
-    }
-    write_text(arguments.out, pretty_json(record))
     print(f"candidates an hour: {found['candidates_per_hour']}; {found['ratio']} times as many")
     print(f"medians of a fast candidate's steps: {found['seconds_of_fast_steps']} s")
-    print(f"wrote {arguments.out}")
+    write_record(arguments, subject, found)
 
 
 if __name__ == "__main__":

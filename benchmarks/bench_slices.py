@@ -22,15 +22,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.live_search import RESULTS, Subject, add_subject, subject_of
+from benchmarks.live_search import RESULTS, Subject, add_subject, subject_of, write_record
 from scalenas_export.search.deployment import Deployed
 from scalenas_export.search.evaluator import write_reference
 from scalenas_export.search.meter import LatencyQuestion
 from scalenas_export.search.turns import SLICE_SECONDS
-from scalenas_runtime.canonical import Json, pretty_json
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.files import write_text
-from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.measure import MeasuringProcess, device_locks
 from scalenas_runtime.measure.job import Turn
 from scalenas_runtime.measure.statistics import Samples
@@ -166,9 +164,6 @@ def main() -> None:
             f"90 % below {row['p90_difference']:.2%}"
         )
     record: dict[str, Json] = {
-        "weights": arguments.weights,
-        "size": [subject.recipe.height, subject.recipe.width],
-        "target": arguments.target,
         "nets": arguments.nets,
         "opens": arguments.opens,
         "rules": list(rows),
@@ -176,10 +171,8 @@ def main() -> None:
             {"net": trace.net, "slices_ms": _medians(trace.slices), "references_ms": _medians(trace.references)}
             for trace in found
         ],
-        "machine": fingerprint(),
     }
-    write_text(arguments.out, pretty_json(record))
-    print(f"wrote {arguments.out}")
+    write_record(arguments, subject, record)
 
 
 if __name__ == "__main__":

@@ -22,15 +22,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.live_search import RESULTS, Subject, add_subject, subject_of
+from benchmarks.live_search import RESULTS, Subject, add_subject, subject_of, write_record
 from scalenas_export.search.bracket import LEAST_SLICES, bracket
 from scalenas_export.search.deployment import Deployed
 from scalenas_export.search.evaluator import write_reference
 from scalenas_export.search.meter import LatencyQuestion
-from scalenas_runtime.canonical import Json, pretty_json
+from scalenas_runtime.canonical import Json
 from scalenas_runtime.errors import UserError
-from scalenas_runtime.files import write_text
-from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.measure import MeasuringProcess, device_locks
 from scalenas_runtime.measure.job import Turn
 from scalenas_runtime.targets import EngineConfig, Target
@@ -132,16 +130,7 @@ def main() -> None:
             f"{row['pattern']}: {row['wall_seconds']:.2f} s, ratio {row['ratio']:.4f}, "
             f"median {row['median_difference']:.2%}, 90 % below {row['p90_difference']:.2%}"
         )
-    record: dict[str, Json] = {
-        "weights": arguments.weights,
-        "size": [subject.recipe.height, subject.recipe.width],
-        "target": arguments.target,
-        "seconds": arguments.seconds,
-        "patterns": list(rows),
-        "machine": fingerprint(),
-    }
-    write_text(arguments.out, pretty_json(record))
-    print(f"wrote {arguments.out}")
+    write_record(arguments, subject, {"seconds": arguments.seconds, "patterns": list(rows)})
 
 
 if __name__ == "__main__":

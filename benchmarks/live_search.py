@@ -22,7 +22,10 @@ from scalenas_export.search.data import DataSource
 from scalenas_export.search.deployment import Deployed, parse_size
 from scalenas_export.search.evaluator import CalibrationPictures, Instruments, LiveEvaluator, write_reference
 from scalenas_export.search.meter import LatencyMeter
+from scalenas_runtime.canonical import Json, pretty_json
 from scalenas_runtime.errors import UserError
+from scalenas_runtime.files import write_text
+from scalenas_runtime.fingerprint import fingerprint
 from scalenas_runtime.targets import EngineConfig
 from scalenas_runtime.tasks import Recipe
 
@@ -81,6 +84,19 @@ def add_subject(parser: argparse.ArgumentParser, *, weights: str) -> None:
     parser.add_argument("--weights", default=weights, help="A weights file, a shipped name, or random-WIDTH.")
     parser.add_argument("--size", type=parse_size, default=(256, 192), help="Input of a random supernet.")
     parser.add_argument("--target", default="openvino:cpu/bf16")
+
+
+def write_record(arguments: argparse.Namespace, subject: Subject, found: Mapping[str, Json]) -> None:
+    """Writes what was found to `--out`, with what was measured and on which machine, and says so."""
+    record: dict[str, Json] = {
+        "weights": arguments.weights,
+        "size": [subject.recipe.height, subject.recipe.width],
+        "target": arguments.target,
+        **found,
+        "machine": fingerprint(),
+    }
+    write_text(arguments.out, pretty_json(record))
+    print(f"wrote {arguments.out}")
 
 
 @contextmanager
